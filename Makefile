@@ -1,0 +1,37 @@
+# `make demo` and `make test` set up everything they need in .venv, from a bare Python >= 3.11.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+# One thread a process where tests run side by side: two torch processes of two threads each thrash two cores.
+PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2
+
+.PHONY: help demo test check lint bench clean
+help:           ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,test,dev]'
+	@touch $@
+
+demo: $(READY)  ## train, guard, compare on the built-in sandbox; then open demo/report/index.html
+	$(BIN)/flipguard demo --out demo
+
+test: lint      ## everything: style, types, all tests
+	$(PYTEST)
+
+check: lint     ## the fast lane: no training, no processes
+	$(PYTEST) -m "not slow"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY) ## measure; appends rows to benchmarks/results.csv
+	$(BIN)/python benchmarks/compare_start.py
+
+clean:          ## remove what the targets made
+	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,48 @@
+"""Everything FlipGuard raises on purpose: one line that names the place, the value and the way out.
+
+FlipGuardError               exit code 2; never shown with a traceback
+├── DataError                a data file: path, line, value
+├── RecipeError              a recipe or an override: file, key, value, choices
+├── ModelError               a model folder, tokenizer or context length
+└── JudgeError               a judge or scorer that cannot be loaded or broke its contract
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FlipGuardError(Exception):
+    """Base of all deliberate errors; the command line prints it as one line and exits with 2."""
+
+
+class DataError(FlipGuardError):
+    """A data file cannot be used; the message names the file, the line and the value."""
+
+
+class RecipeError(FlipGuardError):
+    """A recipe says something impossible; the message names the file, the key, the value and the choices."""
+
+
+class ModelError(FlipGuardError):
+    """A model or tokenizer cannot be loaded or does not fit the data."""
+
+
+class JudgeError(FlipGuardError):
+    """A judge cannot be loaded or does not return what a judge must return."""
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """`value` as it may be printed: quoted, control characters escaped, at most `limit` characters."""
+    text = ascii(value) if isinstance(value, bytes) else repr(value)
+    text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def choose(unknown: object, choices: Iterable[object]) -> str:
+    """The way out of a wrong name: "Did you mean 'gamma'? Choose one of: epsilon, gamma."."""
+    names = [str(choice) for choice in choices]
+    near = difflib.get_close_matches(str(unknown), names, n=1)
+    hint = f"Did you mean '{near[0]}'? " if near else ""
+    return f"{hint}Choose one of: {', '.join(names)}."

@@ -1,0 +1,133 @@
+"""What a comparison of two models is: plain data, made once by `compare`, read by the gate and every report view."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from flipguard.records import RowId, Verdict
+
+SCHEMA = "flipguard.comparison/1"
+
+Outcome = Literal["negative_flip", "positive_flip", "tie", "inconsistent", "invalid"]
+Decision = Literal["pass", "fail", "inconclusive", "invalid", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One model's answer to one prompt, graded or not.
+
+    `score` is a number (binary correctness is 1.0 or 0.0), None where it could not be graded; `error` says why.
+    """
+
+    score: float | None = None
+    completion: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Both answers to one prompt; `outcome` is what became of it."""
+
+    id: RowId
+    repeat: int
+    old: Answer
+    new: Answer
+    outcome: Outcome
+    prompt: str | None = None
+    categories: tuple[str, ...] = ()
+    cluster: str | None = None
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def change(self) -> float | None:
+        """new − old score, or None where either is missing."""
+        if self.old.score is None or self.new.score is None:
+            return None
+        return self.new.score - self.old.score
+
+
+@dataclass(frozen=True, slots=True)
+class Proportion:
+    """k of n, with its uncertainty: Wilson 95 % `low`..`high`, one-sided 95 % Clopper-Pearson `upper`.
+
+    With n = 0 nothing is known: value is None, the bounds are 0 and 1.
+    """
+
+    k: int
+    n: int
+    value: float | None
+    low: float
+    high: float
+    upper: float
+
+
+@dataclass(frozen=True, slots=True)
+class Net:
+    """Share of positive minus share of negative flips, with the exact McNemar (sign test) p-value, two-sided."""
+
+    value: float | None
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One category; `p_adjusted` is the Holm-adjusted exact McNemar p-value over all slices."""
+
+    name: str
+    n: int
+    negative_flips: int
+    positive_flips: int
+    nfr: Proportion
+    win_rate: Proportion
+    p_adjusted: float
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """How the two runs fit together, told before anything else."""
+
+    old: int
+    new: int
+    matched: int
+    only_old: int
+    only_new: int
+    duplicates: int
+    changed_prompts: int
+
+    @property
+    def unmatched_share(self) -> float:
+        """Share of all prompts seen on either side that lack a partner; 1.0 where there are none at all."""
+        total = self.matched + self.only_old + self.only_new
+        return 1.0 if total == 0 else (self.only_old + self.only_new) / total
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The result, field for field as comparison.json has it (schema `flipguard.comparison/1`)."""
+
+    old: str
+    new: str
+    n: int
+    negative_flips: int
+    positive_flips: int
+    ties: int
+    inconsistent: int
+    invalid: int
+    nfr: Proportion
+    win_rate: Proportion
+    nfr_given_correct: Proportion | None
+    net: Net
+    slices: tuple[Slice, ...]
+    alignment: Alignment
+    margin: float
+    alpha: float
+    verdict: Decision = "none"
+    reason: str = "No limit was asked for; --max-nfr sets one."
+    severity: dict[str, Any] | None = None
+    floor: dict[str, Any] | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document written to comparison.json."""
+        return {"schema": SCHEMA, **asdict(self)}
