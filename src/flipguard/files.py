@@ -30,8 +30,8 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -61,7 +61,7 @@ def open_binary(path: Path) -> IO[bytes]:
         if path.is_dir():
             raise DataError(f"{path}: is a folder, not a file. Name a file inside it.")
         file = path.open("rb")
-        if file.peek(2)[:2] == b"\x1f\x8b":  # type: ignore[attr-defined]
+        if file.peek(2)[:2] == b"\x1f\x8b":
             return gzip.open(file, "rb")  # type: ignore[return-value]
         return file
     except FileNotFoundError:

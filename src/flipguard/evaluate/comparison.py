@@ -41,7 +41,7 @@ class Pair:
 
     @property
     def change(self) -> float | None:
-        """new − old score, or None where either is missing."""
+        """The new score minus the old one, or None where either is missing."""
         if self.old.score is None or self.new.score is None:
             return None
         return self.new.score - self.old.score

@@ -1,0 +1,1 @@
+"""The maths: pure functions on tensors, each with its equation number."""

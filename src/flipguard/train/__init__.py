@@ -1,0 +1,1 @@
+"""Spend the compute: preference training with the guard."""

@@ -1,0 +1,1 @@
+"""Ways to get answers from a model, one file each."""

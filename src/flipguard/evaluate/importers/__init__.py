@@ -1,0 +1,1 @@
+"""Ways to read what other tools wrote, one file each."""

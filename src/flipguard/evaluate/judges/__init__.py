@@ -1,0 +1,1 @@
+"""Ways to grade answers, one file each."""

@@ -1,0 +1,1 @@
+"""Views of a Comparison: they format, they never compute."""
