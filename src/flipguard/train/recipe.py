@@ -1,0 +1,153 @@
+"""A recipe: one YAML file that says everything about one training stage, checked before any compute is spent.
+
+Recipes are read as YAML 1.2 (`off` is a word, `1e-6` is a number). Every error names the file, the key, the value
+and the choices. Relative paths in a file start at the file's folder; in a command-line override, at the current one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from flipguard.errors import RecipeError
+from flipguard.train import checking
+
+STRICT = ConfigDict(extra="forbid")
+
+Algorithm = Literal["sft", "dpo", "ipo", "hinge", "dpop", "rpo"]
+Gate = Literal["flip", "always", "off", "soft"]
+Divergence = Literal["ce", "kl", "reverse_kl", "js", "wasserstein"]
+DataFormat = Literal["auto", "preference", "prompt_completion"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class ModelSpec:
+    """Which weights: a folder, or a hub id with an optional revision.
+
+    Training keeps weights in float32 unless told otherwise; `trainer.bf16` computes in bfloat16 on top of that.
+    """
+
+    path: str
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    attn_implementation: str | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class DataSpec:
+    """Which rows, and how long they may be, in tokens; longer rows are left out and counted."""
+
+    train: str
+    eval: str | None = None
+    format: DataFormat = "auto"
+    max_prompt_tokens: int = Field(512, ge=1)
+    max_completion_tokens: int = Field(512, ge=1)
+
+
+@dataclass(frozen=True, config=STRICT)
+class ConstraintSpec:
+    """The guard, gamma · w · D (Eq. 11): w is 1 on flips (`flip`), on every row (`always`: distillation),
+    nowhere (`off`) or a + b · flip (`soft`, with `weights: [a, b]`).
+    """  # fmt: skip
+
+    gamma: float = Field(0.01, ge=0, allow_inf_nan=False)
+    epsilon: float = Field(0.0, ge=0, allow_inf_nan=False)
+    gate: Gate = "flip"
+    divergence: Divergence = "ce"
+    reduction: Literal["sum", "mean"] = "sum"
+    weights: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _weights_belong_to_the_soft_gate(self) -> ConstraintSpec:
+        if (self.gate == "soft") != (self.weights is not None):
+            raise ValueError("'weights: [a, b]' and 'gate: soft' go together; give both or neither")
+        return self
+
+
+@dataclass(frozen=True, config=STRICT)
+class Recipe:
+    """One training stage. `loss`, `peft` and `trainer` go unchanged to the loss, LoraConfig and TrainingArguments."""
+
+    algorithm: Algorithm
+    model: ModelSpec
+    data: DataSpec
+    reference: ModelSpec | None = None
+    loss: dict[str, float] = field(default_factory=dict)
+    constraint: ConstraintSpec = field(default_factory=ConstraintSpec)
+    peft: dict[str, Any] | None = None
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def output_dir(self) -> Path:
+        """Where the trained model goes."""
+        return Path(self.trainer["output_dir"])
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as plain data, for the model card and to recognise an interrupted run."""
+        return asdict(self)
+
+
+def load_recipe(path: Path, overrides: dict[str, str] | None = None) -> Recipe:
+    """Read, override and check a recipe.
+
+    Args:
+        path: the YAML file.
+        overrides: dotted key to YAML value, as in `--constraint.gamma 0.1`.
+
+    Raises:
+        RecipeError: the file cannot be read, or a key or value is not possible.
+    """
+    content = checking.read_yaml(path)
+    _paths_from(content, path.parent)
+    changed = checking.override(content, overrides or {})
+    _paths_from(changed, Path())
+    checking.merge(content, changed)
+    _spell_out_models(content)
+    content.setdefault("trainer", {})
+    if isinstance(content["trainer"], dict):
+        content["trainer"].setdefault("output_dir", str(path.parent / path.stem))
+    place = checking.Place(str(path), frozenset(overrides or {}))
+    recipe: Recipe = checking.build(Recipe, content, place)
+    if recipe.algorithm == "sft" and "constraint" in content:
+        raise RecipeError(f"{path}: constraint: 'sft' has no guard; remove the section.")
+    return recipe
+
+
+def _paths_from(content: dict[str, Any], folder: Path) -> None:
+    """Make every path in `content` that exists relative to `folder`, or looks local, start there."""
+    for key in ("model", "reference"):
+        value = content.get(key)
+        if isinstance(value, dict):
+            _anchor(value, "path", folder)
+        else:
+            _anchor(content, key, folder)
+    for section, keys in (("data", ("train", "eval")), ("trainer", ("output_dir", "logging_dir"))):
+        if isinstance(content.get(section), dict):
+            for key in keys:
+                _anchor(content[section], key, folder, always=section == "trainer")
+
+
+def _anchor(section: dict[str, Any], key: str, folder: Path, *, always: bool = False) -> None:
+    value = section.get(key)
+    if not isinstance(value, str):
+        return
+    path = Path(value).expanduser()
+    if always or checking.looks_local(value) or (folder / path).exists():
+        section[key] = str(_tidy(folder / path))
+
+
+def _tidy(path: Path) -> Path:
+    """`a/b/../c` as `a/c`, without asking the disk (symbolic links stay as they are named)."""
+    import os.path
+
+    return Path(os.path.normpath(path))
+
+
+def _spell_out_models(content: dict[str, Any]) -> None:
+    for key in ("model", "reference"):
+        if isinstance(content.get(key), str):
+            content[key] = {"path": content[key]}

@@ -1,0 +1,110 @@
+"""What π_0 says of the training pairs: computed once, cached on disk, recognised by a fingerprint.
+
+The cache lies in `$FLIPGUARD_CACHE`, by default `~/.cache/flipguard`. A cached file is found only by the same
+weights, the same token ids and the same precision, so it can never be stale; deleting it costs one forward pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from flipguard.errors import ModelError
+from flipguard.files import write_bytes
+from flipguard.objective import logprobs
+from flipguard.train.batches import PairCollator, ReferencedPair
+from flipguard.train.data import TokenPair
+from flipguard.train.models import fingerprint
+from flipguard.train.progress import Progress
+from flipguard.train.scoring import scorer_for
+
+BATCH_TOKENS = 16_384  # padded tokens per forward pass; without gradients that is little memory
+
+
+def with_reference(
+    model: Any, pairs: Sequence[TokenPair], collator: PairCollator, *, precision: torch.dtype
+) -> list[ReferencedPair]:
+    """Each pair with log π_0 of both completions.
+
+    Args:
+        model: π_0, on the device where it shall run; it is not changed.
+        pairs: what to score.
+        collator: pads a batch.
+        precision: the dtype training computes in, so that reference and policy round alike.
+
+    Raises:
+        ModelError: π_0 gives a log-probability that is not finite.
+    """
+    path = cache_folder() / "reference" / f"{_key(model, pairs, precision)}.safetensors"
+    logps = _cached(path, len(pairs))
+    if logps is None:
+        logps = _score(model, pairs, collator, precision)
+        write_bytes(path, save({"logps": logps}))
+    if not torch.isfinite(logps).all():
+        row = int((~torch.isfinite(logps)).any(dim=1).nonzero()[0])
+        raise ModelError(f"{pairs[row].place}: the reference model gives a log-probability that is not finite.")
+    return [ReferencedPair(pair, *row) for pair, row in zip(pairs, logps.tolist(), strict=True)]
+
+
+def cache_folder() -> Path:
+    """`$FLIPGUARD_CACHE`, by default `flipguard` in the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("FLIPGUARD_CACHE") or Path(home) / "flipguard")
+
+
+def _score(model: Any, pairs: Sequence[TokenPair], collator: PairCollator, precision: torch.dtype) -> Tensor:
+    """[N, 2] sums in nats: chosen, rejected. Batches hold rows of similar length, so little is padding."""
+    order = sorted(range(len(pairs)), key=lambda index: _length(pairs[index]))
+    scorer, device = scorer_for(model), next(model.parameters()).device
+    sums = torch.empty(len(pairs), 2, dtype=torch.float64)
+    with Progress("reference log-probs", len(pairs)) as progress, torch.no_grad(), autocast(device, precision):
+        for indices in _batches(order, pairs):
+            batch = collator.tokens([pairs[index] for index in indices])
+            batch = {name: tensor.to(device) for name, tensor in batch.items()}
+            logps = logprobs.sequence_logps(scorer(model, batch))
+            sums[torch.tensor(indices)] = logps.double().cpu().view(2, -1).T
+            progress.advance(len(indices))
+    return sums
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[Any]:
+    """Compute in `precision` as the trainer does; float32 changes nothing."""
+    return torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
+
+
+def _batches(order: list[int], pairs: Sequence[TokenPair]) -> list[list[int]]:
+    batches: list[list[int]] = [[]]
+    for index in order:
+        rows = 2 * (len(batches[-1]) + 1)
+        if batches[-1] and rows * _length(pairs[index]) > BATCH_TOKENS:
+            batches.append([])
+        batches[-1].append(index)
+    return batches
+
+
+def _length(pair: TokenPair) -> int:
+    return len(pair.prompt) + max(len(pair.chosen), len(pair.rejected))
+
+
+def _key(model: Any, pairs: Sequence[TokenPair], precision: torch.dtype) -> str:
+    digest = hashlib.sha256(f"{fingerprint(model)} {precision} {model.config.model_type}".encode())
+    for pair in pairs:
+        digest.update(repr((pair.prompt, pair.chosen, pair.rejected)).encode())
+    return digest.hexdigest()
+
+
+def _cached(path: Path, count: int) -> Tensor | None:
+    try:
+        logps = load_file(path)["logps"]
+    except (OSError, SafetensorError, KeyError):
+        return None  # absent, or damaged: computed anew
+    return logps if logps.shape == (count, 2) else None
