@@ -6,7 +6,7 @@ NaN.
 
 from __future__ import annotations
 
-from typing import Literal, assert_never
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -84,7 +84,7 @@ def gate_weights(
             a, b = soft
             return a + b * flips.to(dtype)
         case _:
-            assert_never(gate)
+            raise ValueError(f"unknown gate {gate!r}; choose one of: {', '.join(get_args(Gate))}")
 
 
 def gated_divergence(divergence: Tensor, weights: Tensor) -> Tensor:
@@ -118,4 +118,4 @@ def reduce_tokens(token_values: Tensor, lengths: Tensor, reduction: Reduction) -
         case "mean":
             return total / lengths.clamp(min=1)
         case _:
-            assert_never(reduction)
+            raise ValueError(f"unknown reduction {reduction!r}; choose one of: {', '.join(get_args(Reduction))}")

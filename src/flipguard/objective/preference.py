@@ -73,8 +73,8 @@ def dpo(logps: PairLogps, *, beta: float, label_smoothing: float = 0.0) -> Tenso
 def ipo(logps: PairLogps, *, beta: float) -> Tensor:
     """(c/|y_c| - r/|y_r| - 1/(2 beta))^2, Eq. 17 of Azar et al. 2023 (arXiv 2310.12036), beta being its tau.
 
-    The log-ratios are averages per token, the same numbers as TRL's, which the authors of IPO confirmed to its maintainers:
-    against sums, a fixed target 1/(2 beta) would mean less the longer the completions are.
+    The log-ratios are averages per token: against sums, a fixed target 1/(2 beta) would mean less the longer the
+    completions are. TRL computes the same numbers; its source says the authors of IPO confirmed that reading.
 
     Args:
         logps: the pairs.
