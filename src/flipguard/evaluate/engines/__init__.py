@@ -1,1 +1,3 @@
-"""Ways to get answers from a model, one file each."""
+"""Ways to get answers from a model, one file each; `flipguard.evaluate.engine` says what an engine is."""
+
+ENGINES = ("transformers",)

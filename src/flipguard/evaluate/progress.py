@@ -1,0 +1,72 @@
+"""Say how far long work has come: a bar on a terminal, a plain line every ten seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+Advance = Callable[[int], None]
+EVERY = 10.0
+
+
+@contextmanager
+def follow(label: str, total: int, *, done: int = 0, stream: TextIO | None = None) -> Iterator[Advance]:
+    """Show progress on `stream` (default: standard error) while the block runs; it gets a function to call.
+
+    Work that ends within ten seconds prints nothing where there is no terminal.
+    """
+    stream = sys.stderr if stream is None else stream
+    bar = _bar if stream.isatty() else _lines
+    with bar(label, total, done, stream) as advance:
+        yield advance
+
+
+@contextmanager
+def _bar(label: str, total: int, done: int, stream: TextIO) -> Iterator[Advance]:
+    try:
+        from tqdm import tqdm
+    except ImportError:  # it comes with the extra `train`; comparing needs none of that
+        with _lines(label, total, done, stream) as advance:
+            yield advance
+        return
+    with tqdm(desc=label, total=total, initial=done, file=stream, unit="row") as bar:
+
+        def advance(count: int) -> None:
+            bar.update(count)
+
+        yield advance
+
+
+@contextmanager
+def _lines(label: str, total: int, done: int, stream: TextIO) -> Iterator[Advance]:
+    started = printed = time.monotonic()
+    now = done
+
+    def advance(count: int) -> None:
+        nonlocal now, printed
+        now += count
+        clock = time.monotonic()
+        if clock - printed < EVERY:
+            return
+        printed = clock
+        left = (clock - started) / (now - done) * (total - now) if now > done else 0.0
+        print(f"{label}: {now} of {total} rows, {duration(left)} left", file=stream, flush=True)
+
+    yield advance
+
+
+def duration(seconds: float) -> str:
+    """As a person reads it.
+
+    >>> [duration(s) for s in (0.4, 59, 61, 3700)]
+    ['0 s', '59 s', '1 min 1 s', '1 h 1 min']
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
