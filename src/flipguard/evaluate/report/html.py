@@ -1,0 +1,173 @@
+"""The report a person reads: one HTML file that works from disk, without a network and without JavaScript."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flipguard.evaluate.comparison import Comparison, Outcome, Pair, Proportion, Slice
+from flipguard.evaluate.report import formatting
+from flipguard.evaluate.report.flips import browse
+from flipguard.evaluate.report.page import drawing, fill
+from flipguard.evaluate.report.scatter import MAX_POINTS, Point, scatter, thinned
+from flipguard.evaluate.report.svg import Interval, forest_axis, forest_row, share_axis, stacked, strip
+
+
+def render(comparison: Comparison, pairs: Sequence[Pair]) -> str:
+    """The whole report as one page; every negative flip is in it, or a note says how many are not."""
+    slices = sorted(comparison.slices, key=_worst)
+    return fill(
+        "report.html.jinja",
+        title=f"{comparison.old} → {comparison.new}",
+        c=comparison,
+        figures=_figures(comparison),
+        strip=_strip(comparison),
+        legend=_legend(comparison),
+        outcomes=_outcomes(comparison),
+        matrix=_matrix(comparison),
+        scatter=None if comparison.nfr_given_correct else _scatter(comparison, pairs),
+        slices=_forest(comparison, slices),
+        browser=browse(pairs, [part.name for part in slices]),
+        slice_names=[part.name for part in slices],
+        severity=_table(comparison.severity),
+        floor=_table(comparison.floor),
+        provenance=_table({key: value for key, value in comparison.provenance.items() if key != "command"}),
+    )
+
+
+def _worst(part: Slice) -> tuple[float, str]:
+    """Slices with the highest rate first, the empty ones last."""
+    return (1.0 if part.nfr.value is None else -part.nfr.value, part.name)
+
+
+def interval(proportion: Proportion) -> Interval:
+    """A proportion as something to draw."""
+    return Interval(proportion.value, proportion.low, proportion.high)
+
+
+def limit_of(comparison: Comparison) -> float | None:
+    """The NFR limit the verdict was held against, where there is one."""
+    limit = comparison.provenance.get("max_nfr")
+    return float(limit) if isinstance(limit, int | float) else None
+
+
+def _figures(comparison: Comparison) -> list[dict[str, str]]:
+    """The numbers that stand beside the verdict."""
+    nfr, wins, net = comparison.nfr, comparison.win_rate, comparison.net
+    figures = [
+        _figure("neg", "Negative flip rate", nfr, "got worse"),
+        _figure("pos", "Win rate", wins, "got better"),
+    ]
+    if net.value is not None:
+        note = f"win rate minus negative flip rate, exact sign test {formatting.equation(net.p_value)}"
+        figures.append({"tone": "net", "name": "Net change", "value": formatting.points(net.value), "note": note})
+    return figures
+
+
+def _figure(tone: str, name: str, share: Proportion, what: str) -> dict[str, str]:
+    note = f"{formatting.ratio(share)} {what}; 95% interval {formatting.interval(share.low, share.high)}"
+    return {"tone": tone, "name": name, "value": formatting.percent(share.value), "note": note}
+
+
+def _floor(comparison: Comparison) -> Interval | None:
+    """The NFR of the old model against itself, where it was measured."""
+    share = (comparison.floor or {}).get("nfr")
+    if not isinstance(share, Mapping) or not isinstance(share.get("value"), float):
+        return None
+    return Interval(share["value"], float(share.get("low", share["value"])), float(share.get("high", share["value"])))
+
+
+def _strip(comparison: Comparison) -> str:
+    nfr = comparison.nfr
+    limit = limit_of(comparison)
+    title = f"Negative flip rate {formatting.rate(nfr)}, one-sided 95% upper bound {formatting.percent(nfr.upper)}"
+    title += "" if limit is None else f", limit {formatting.percent(limit)}"
+    return drawing(strip(interval(nfr), upper=nfr.upper, limit=limit, floor=_floor(comparison), title=title))
+
+
+def _legend(comparison: Comparison) -> list[tuple[str, str]]:
+    """What is drawn on the strip, in words."""
+    nfr = comparison.nfr
+    legend = [
+        ("dot", f"observed {formatting.percent(nfr.value)}"),
+        ("interval", f"95% interval {formatting.interval(nfr.low, nfr.high)}"),
+        ("bound", f"upper bound {formatting.percent(nfr.upper)} (one-sided 95%)"),
+    ]
+    limit, floor = limit_of(comparison), _floor(comparison)
+    if limit is not None:
+        legend.append(("limit", f"limit {formatting.percent(limit)}"))
+    if floor is not None:
+        legend.append(("floor", f"old model against itself {formatting.percent(floor.value)}"))
+    return legend
+
+
+def _outcomes(comparison: Comparison) -> dict[str, Any]:
+    """Every valid pair falls into one of these."""
+    counts: dict[Outcome, int] = {
+        "negative_flip": comparison.negative_flips,
+        "tie": comparison.ties,
+        "inconsistent": comparison.inconsistent,
+        "positive_flip": comparison.positive_flips,
+    }
+    n = max(comparison.n, 1)
+    if not comparison.inconsistent:
+        del counts["inconsistent"]
+    title = ", ".join(f"{formatting.OUTCOMES[name]} {number}" for name, number in counts.items())
+    bar = stacked([(name, number / n) for name, number in counts.items()], title)
+    rows = [{"name": name, "count": number, "share": formatting.percent(number / n)} for name, number in counts.items()]
+    return {"rows": rows, "bar": drawing(bar)}
+
+
+def _matrix(comparison: Comparison) -> dict[str, int] | None:
+    """Right and wrong, before and after; only where answers are right or wrong."""
+    right = comparison.nfr_given_correct
+    if right is None:
+        return None
+    both = right.n - comparison.negative_flips
+    return {
+        "both": both,
+        "lost": comparison.negative_flips,
+        "won": comparison.positive_flips,
+        "neither": comparison.ties - both,
+    }
+
+
+def _scatter(comparison: Comparison, pairs: Sequence[Pair]) -> dict[str, Any] | None:
+    """Old against new score; None where the pairs carry no scores."""
+    points: list[Point] = [
+        (pair.old.score, pair.new.score, pair.outcome)
+        for pair in pairs
+        if pair.old.score is not None and pair.new.score is not None and pair.outcome != "invalid"
+    ]
+    points = [point for point in points if math.isfinite(point[0]) and math.isfinite(point[1])]
+    if not points:
+        return None
+    drawn = thinned(points, MAX_POINTS)
+    title = f"New score against old score of {formatting.count(len(drawn))} prompts"
+    figure = scatter(drawn, margin=comparison.margin, labels=("old score", "new score"), title=title)
+    return {"svg": drawing(figure), "drawn": len(drawn), "all": len(points)}
+
+
+def _forest(comparison: Comparison, slices: Sequence[Slice]) -> dict[str, Any] | None:
+    """A table whose rows carry their own intervals, all on one axis."""
+    if not slices:
+        return None
+    axis = share_axis([part.nfr.high for part in slices if part.n] + [comparison.nfr.high])
+    rows = []
+    for part in slices:
+        title = f"negative flip rate {formatting.rate(part.nfr)}"
+        row = forest_row(interval(part.nfr), axis, reference=comparison.nfr.value, tone="neg", title=title)
+        rows.append({"part": part, "svg": drawing(row)})
+    return {"axis": drawing(forest_axis(axis)), "rows": rows}
+
+
+def _table(values: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """A free-form mapping as rows of text; a mapping within becomes rows of its own."""
+    rows: list[tuple[str, str]] = []
+    for key, value in (values or {}).items():
+        if isinstance(value, Mapping):
+            rows += [(f"{formatting.label(str(key))}: {name}", formatting.plain(item)) for name, item in value.items()]
+        else:
+            rows.append((formatting.label(str(key)), formatting.plain(value)))
+    return rows
