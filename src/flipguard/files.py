@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -21,20 +22,42 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; on success it takes the place of `path`, on failure it is removed.
 
     A reader, a full disk or a kill never meets a half-written file: the old one stays until the new one is whole.
+    A device or a pipe (`/dev/stdout`) has no place to take and is written to directly.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    encoding = None if "b" in mode else "utf-8"
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with path.open(mode, encoding=encoding) as file:
+            yield file
+        return
+    handle, temporary = _temporary(path)
     try:
-        encoding = None if "b" in mode else "utf-8"
         with os.fdopen(handle, mode, encoding=encoding) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
+        temporary.chmod(0o666 & ~_umask())
+        with _writing(path):
+            temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror or error}). Choose a folder you may write to."
+        ) from None
+
+
+def _temporary(path: Path) -> tuple[int, Path]:
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        return handle, Path(name)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -48,26 +71,45 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode("utf-8", errors="replace"))
 
 
-def write_jsonl(path: Path, rows: Iterator[Row] | list[Row]) -> None:
-    """Write one object a line to `path`, whole or not at all."""
+def write_jsonl(path: Path, rows: Iterable[Row]) -> None:
+    """Write one object a line to `path`, whole or not at all; lone surrogates become U+FFFD."""
     with replacing(path) as file:
         for row in rows:
-            file.write(orjson.dumps(row) + b"\n")
+            file.write(to_json(row) + b"\n")
+
+
+def to_json(value: Any, option: int | None = None) -> bytes:
+    """`value` as JSON in UTF-8, NaN as null; lone surrogates, which UTF-8 cannot hold, become U+FFFD."""
+    try:
+        return orjson.dumps(value, option=option)
+    except TypeError:
+        return orjson.dumps(_without_surrogates(value), option=option)
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in value)
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_surrogates(item) for item in value]
+    return value
 
 
 def open_binary(path: Path) -> IO[bytes]:
-    """Open `path` for reading, unpacking `.gz`; what stands in the way becomes a DataError."""
+    """Open `path` for reading, unpacking gzip; what stands in the way becomes a DataError."""
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder, not a file. Name a file inside it.")
     try:
-        if path.is_dir():
-            raise DataError(f"{path}: is a folder, not a file. Name a file inside it.")
         file = path.open("rb")
-        if file.peek(2)[:2] == b"\x1f\x8b":
-            return gzip.open(file, "rb")  # type: ignore[return-value]
-        return file
+        if file.peek(2)[:2] != b"\x1f\x8b":
+            return file
+        file.close()
+        return gzip.open(path, "rb")  # type: ignore[return-value]
     except FileNotFoundError:
         raise DataError(f"{path}: no such file. {_neighbours(path)}") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise DataError(f"{shown(str(path))}: cannot be read ({error}).") from None
 
 
 def read_jsonl(
@@ -78,7 +120,7 @@ def read_jsonl(
     Args:
         path: the file, plain or gzipped, UTF-8, a byte-order mark allowed.
         skip_bad: how many malformed lines to tolerate before giving up.
-        on_bad: called with the one-line description of each malformed line that was tolerated.
+        on_bad: called with the one-line description of each malformed line that was tolerated; it may raise to stop.
 
     Raises:
         DataError: the file cannot be read, or a line is not a JSON object and `skip_bad` is used up.
@@ -103,7 +145,7 @@ def _lines(path: Path, file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     try:
         for number, line in enumerate(file, start=1):
             yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-    except (OSError, EOFError) as error:  # a truncated or corrupt gzip member
+    except (OSError, EOFError, zlib.error) as error:  # a truncated or corrupt gzip member
         raise DataError(f"{path}: cannot be read to its end ({error}).") from None
 
 
@@ -114,11 +156,22 @@ def _parse(path: Path, number: int, line: bytes) -> Row | None:
         row = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise DataError(
-            f"{path}:{number}: not valid JSON ({error.msg} at column {error.colno}): {shown(line.strip())}."
+            f"{path}:{number}: not valid JSON ({error.msg.split(':')[0]} at column {error.colno}): "
+            f"{shown(line.strip())}.{_cure(line)}"
         ) from None
     if not isinstance(row, dict):
         raise DataError(f"{path}:{number}: expected one JSON object a line, found {shown(row)}.")
     return row
+
+
+def _cure(line: bytes) -> str:
+    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return " The file is UTF-16; save it as UTF-8."
+    if b"NaN" in line or b"Infinity" in line:
+        return " JSON has no NaN or Infinity; write null for what could not be graded."
+    if line.lstrip()[:1] == b"[":
+        return " JSONL has one object a line, not one array over all."
+    return ""
 
 
 def _neighbours(path: Path) -> str:
