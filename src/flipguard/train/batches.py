@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from flipguard.train.data import TokenPair
+from flipguard.train.data import TokenRow
 
 
 @dataclass(frozen=True, slots=True)
 class ReferencedPair:
     """A pair and what π_0 says of it: sums over completion tokens, in nats."""
 
-    pair: TokenPair
+    tokens: TokenRow
     ref_chosen: float
     ref_rejected: float
 
@@ -42,13 +42,13 @@ class PairCollator:
 
     def __call__(self, rows: Sequence[ReferencedPair]) -> dict[str, Tensor]:
         """input_ids, attention_mask, completion_mask [2B, T]; ref_logps [2B]."""
-        batch = self.tokens([row.pair for row in rows])
+        batch = self.pad([row.tokens for row in rows])
         sums = [row.ref_chosen for row in rows] + [row.ref_rejected for row in rows]
         return {**batch, "ref_logps": torch.tensor(sums, dtype=torch.float64)}
 
-    def tokens(self, pairs: Sequence[TokenPair]) -> dict[str, Tensor]:
+    def pad(self, pairs: Sequence[TokenRow]) -> dict[str, Tensor]:
         """input_ids, attention_mask, completion_mask [2B, T]."""
-        completions = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
+        completions = [pair.completions[side] for side in (0, 1) for pair in pairs]
         prompts = [pair.prompt for pair in pairs] * 2
         lengths = [len(prompt) + len(completion) for prompt, completion in zip(prompts, completions, strict=True)]
         ids = torch.full((len(lengths), max(lengths)), self.pad_token_id)

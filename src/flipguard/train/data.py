@@ -1,4 +1,4 @@
-"""Rows of text -> rows of token ids, checked, measured against the model's context, with a count of what was left out."""
+"""Rows of text -> rows of token ids, measured against the model's context, with a count of what was left out."""
 
 from __future__ import annotations
 
@@ -14,39 +14,48 @@ from flipguard.train.recipe import DataSpec
 from flipguard.train.sources import Conversation, read_rows, split_prompt
 
 CHUNK = 2048  # rows tokenized at a time: the tokenizer works on a chunk in parallel
+PAIR = ("chosen", "rejected")
+SUPERVISED = ("completion", "messages", "chosen")
 
 T = TypeVar("T")
 Text = str | Conversation
 
 
 @dataclass(frozen=True, slots=True)
-class TokenPair:
-    """One preference pair as token ids; the completions end with the end token."""
+class TokenRow:
+    """A prompt and its completions as token ids; a pair has two completions, chosen before rejected.
+
+    Prompt and completions are tokenized apart, as at generation, where a completion follows fixed prompt tokens.
+    """
 
     place: str
     prompt: list[int]
-    chosen: list[int]
-    rejected: list[int]
+    completions: tuple[list[int], ...]
+
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt and the longest completion."""
+        return len(self.prompt) + max(map(len, self.completions))
 
 
 @dataclass(frozen=True, slots=True)
-class PairData:
+class TokenData:
     """What training sees, and how many rows it does not see and why."""
 
-    rows: list[TokenPair]
+    rows: list[TokenRow]
     left_out: Counter[str] = field(default_factory=Counter)
 
     def summary(self) -> str:
-        """One line: "7,731 pairs; left out: 269 identical answers"."""
+        """One line: "7,731 rows; left out: 269 with identical answers"."""
         lost = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.left_out.items()))
-        return f"{len(self.rows):,} pairs" + (f"; left out: {lost}" if lost else "")
+        return f"{len(self.rows):,} rows" + (f"; left out: {lost}" if lost else "")
 
 
-def load_pairs(source: str, spec: DataSpec, tokenizer: Any, context: int | None) -> PairData:
-    """Read preference pairs and tokenize them.
+def load_pairs(source: str, spec: DataSpec, tokenizer: Any, context: int | None) -> TokenData:
+    """Read preference pairs: `chosen`, `rejected` and `prompt` (may be implicit), texts or messages.
 
     Args:
-        source: file or hub id; rows with `prompt`, `chosen`, `rejected`, texts or messages (prompt may be implicit).
+        source: file or hub id.
         spec: the limits of the recipe, in tokens; a row beyond them is left out and counted.
         tokenizer: of the model that will be trained.
         context: the longest sequence the model can read, in tokens; a row beyond it is an error.
@@ -54,42 +63,30 @@ def load_pairs(source: str, spec: DataSpec, tokenizer: Any, context: int | None)
     Raises:
         DataError: a row is malformed, empty, or longer than the model; or nothing is left to train on.
     """
-    data = PairData([])
-    for chunk in _chunks(read_rows(source)):
-        for pair in _tokenize(chunk, tokenizer):
-            reason = _too_long(pair, spec, context)
-            if pair.chosen == pair.rejected:
-                reason = "identical answers"
-            if reason:
-                data.left_out[reason] += 1
-            else:
-                data.rows.append(pair)
-    if not data.rows:
-        raise DataError(f"{source}: no pair to train on ({data.summary()}).")
-    return data
+    rows = ((place, split_prompt(row, PAIR, place)) for place, row in read_rows(source))
+    return _load(source, rows, PAIR, spec, tokenizer, context)
 
 
-def load_completions(source: str) -> list[Row]:
-    """Read supervised rows as `{"prompt", "completion"}`: so given, as `messages`, or the chosen half of a pair."""
-    rows = []
-    for place, row in read_rows(source):
-        key = next((name for name in ("completion", "messages", "chosen") if name in row), None)
-        if key is None:
-            raise DataError(f"{place}: has none of 'completion', 'messages', 'chosen'.")
-        given = {name: value for name, value in row.items() if key != "messages" or name != "prompt"}
-        parts = split_prompt(given, (key,), place)
-        rows.append({"prompt": parts["prompt"], "completion": parts[key]})
-    if not rows:
-        raise DataError(f"{source}: has no rows.")
-    return rows
+def load_completions(source: str, spec: DataSpec, tokenizer: Any, context: int | None) -> TokenData:
+    """Read supervised rows: `prompt` and `completion`, or `messages`, or the chosen half of preference pairs.
+
+    Args and errors are those of `load_pairs`.
+    """
+    return _load(source, map(_supervised, read_rows(source)), ("completion",), spec, tokenizer, context)
 
 
 def texts_of(tokenizer: Any, prompt: Text, completions: Iterable[Text], place: str) -> tuple[str, list[str]]:
-    """Prompt and completions as the model reads them: through the chat template, or plain with the end token."""
+    """Prompt and completions as the model reads them: through the chat template, or plain with the end token.
+
+    Raises:
+        ModelError: there is no chat template, or it rewrites the prompt once it is answered.
+    """
     if isinstance(prompt, str):
         return prompt, [_ended(text, tokenizer) for text in completions if isinstance(text, str)]
     if tokenizer.chat_template is None:
-        raise ModelError(f"{place}: has messages, but the tokenizer has no chat template. Use texts, or add a template.")
+        raise ModelError(
+            f"{place}: has messages, but the tokenizer has no chat template. Use texts, or add a template."
+        )
     asked = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
     answered = [tokenizer.apply_chat_template([*prompt, *text], tokenize=False) for text in completions]
     if not all(whole.startswith(asked) for whole in answered):
@@ -100,41 +97,76 @@ def texts_of(tokenizer: Any, prompt: Text, completions: Iterable[Text], place: s
     return asked, [whole[len(asked) :] for whole in answered]
 
 
-def _tokenize(chunk: list[tuple[str, Row]], tokenizer: Any) -> Iterator[TokenPair]:
-    """Prompt and completions are tokenized apart, as at generation, where the completion follows fixed prompt tokens."""
-    prompts, chosen, rejected = [], [], []
-    chat = None
-    for place, row in chunk:
-        parts = split_prompt(row, ("chosen", "rejected"), place)
-        if chat not in (None, not isinstance(parts["prompt"], str)):
-            raise DataError(f"{place}: is a {'text' if chat else 'conversation'}, unlike the rows before it. Choose one.")
-        chat = not isinstance(parts["prompt"], str)
-        asked, (good, bad) = texts_of(tokenizer, parts["prompt"], (parts["chosen"], parts["rejected"]), place)
+def _supervised(item: tuple[str, Row]) -> tuple[str, dict[str, Text]]:
+    place, row = item
+    key = next((name for name in SUPERVISED if name in row), None)
+    if key is None:
+        raise DataError(f"{place}: has no completion. Give one of: {', '.join(SUPERVISED)}.")
+    given = {name: value for name, value in row.items() if key != "messages" or name != "prompt"}
+    parts = split_prompt(given, (key,), place)
+    return place, {"prompt": parts["prompt"], "completion": parts[key]}
+
+
+def _load(
+    source: str,
+    rows: Iterable[tuple[str, dict[str, Text]]],
+    keys: tuple[str, ...],
+    spec: DataSpec,
+    tokenizer: Any,
+    context: int | None,
+) -> TokenData:
+    data = TokenData([])
+    for chunk in _chunks(rows):
+        for row in _tokenize(chunk, keys, tokenizer):
+            reason = _reason_to_leave_out(row, spec)
+            if reason:
+                data.left_out[reason] += 1
+                continue
+            _check_fits(row, context)
+            data.rows.append(row)
+    if not data.rows:
+        raise DataError(f"{source}: nothing to train on ({data.summary()}).")
+    return data
+
+
+def _tokenize(chunk: list[tuple[str, dict[str, Text]]], keys: tuple[str, ...], tokenizer: Any) -> Iterator[TokenRow]:
+    """All texts of a chunk in two calls of the tokenizer."""
+    chat = not isinstance(chunk[0][1]["prompt"], str)
+    prompts: list[str] = []
+    completions: list[str] = []
+    for place, parts in chunk:
+        if chat is isinstance(parts["prompt"], str):
+            raise DataError(f"{place}: texts and conversations are mixed in one file. Choose one.")
+        asked, answered = texts_of(tokenizer, parts["prompt"], [parts[key] for key in keys], place)
         prompts.append(asked)
-        chosen.append(good)
-        rejected.append(bad)
+        completions.extend(answered)
     prompt_ids = tokenizer(prompts, add_special_tokens=not chat)["input_ids"]
-    columns = (prompt_ids, *(tokenizer(texts, add_special_tokens=False)["input_ids"] for texts in (chosen, rejected)))
-    for (place, _), asked_ids, good_ids, bad_ids in zip(chunk, *columns, strict=True):
-        yield TokenPair(place, _open_ended(asked_ids, tokenizer), good_ids, bad_ids)
+    answers = iter(tokenizer(completions, add_special_tokens=False)["input_ids"])
+    for (place, _), ids in zip(chunk, prompt_ids, strict=True):
+        yield TokenRow(place, _open_ended(ids, tokenizer), tuple(islice(answers, len(keys))))
 
 
-def _too_long(pair: TokenPair, spec: DataSpec, context: int | None) -> str | None:
-    longest = max(len(pair.chosen), len(pair.rejected))
-    if len(pair.prompt) > spec.max_prompt_tokens:
-        return f"prompts over {spec.max_prompt_tokens} tokens"
-    if longest > spec.max_completion_tokens:
-        return f"completions over {spec.max_completion_tokens} tokens"
-    if context is not None and len(pair.prompt) + longest > context:
-        raise DataError(
-            f"{pair.place}: prompt ({len(pair.prompt)} tokens) and completion ({longest}) exceed the model's context of "
-            f"{context}. Lower data.max_prompt_tokens or data.max_completion_tokens to leave such rows out."
-        )
+def _reason_to_leave_out(row: TokenRow, spec: DataSpec) -> str | None:
+    if len(row.completions) == 2 and row.completions[0] == row.completions[1]:
+        return "with identical answers"
+    if len(row.prompt) > spec.max_prompt_tokens:
+        return f"with prompts over {spec.max_prompt_tokens} tokens"
+    if row.length - len(row.prompt) > spec.max_completion_tokens:
+        return f"with completions over {spec.max_completion_tokens} tokens"
     return None
 
 
+def _check_fits(row: TokenRow, context: int | None) -> None:
+    if context is not None and row.length > context:
+        raise DataError(
+            f"{row.place}: prompt ({len(row.prompt)} tokens) and completion ({row.length - len(row.prompt)}) exceed "
+            f"the model's context of {context}. Lower data.max_prompt_tokens or data.max_completion_tokens; "
+            "longer rows are then left out."
+        )
+
+
 def _ended(text: str, tokenizer: Any) -> str:
-    return text if tokenizer.eos_token is None or text.endswith(tokenizer.eos_token) else text + tokenizer.eos_token
+    return text if text.endswith(tokenizer.eos_token) else text + tokenizer.eos_token
 
 
 def _open_ended(ids: list[int], tokenizer: Any) -> list[int]:

@@ -8,10 +8,13 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from flipguard.errors import ModelError, shown
 from flipguard.train.checking import looks_local
 from flipguard.train.recipe import ModelSpec
+
+logging.disable_progress_bar()  # of loading and saving shards: our own progress says what matters
 
 
 def load_model(spec: ModelSpec) -> Any:
@@ -54,7 +57,7 @@ def _load(kind: Any, spec: ModelSpec, **options: Any) -> Any:
     path = Path(spec.path)
     if looks_local(spec.path) and not path.is_dir():
         raise ModelError(f"{spec.path}: no such model folder. Train or download it first, or name a hub id.")
-    if path.is_dir() and not (path / "config.json").exists():
+    if path.is_dir() and not any((path / name).exists() for name in ("config.json", "adapter_config.json")):
         raise ModelError(f"{spec.path}: holds no config.json, so it is no model folder{_unfinished(path)}.")
     try:
         return kind.from_pretrained(spec.path, revision=spec.revision, **options)

@@ -43,4 +43,5 @@ class Progress:
             self._line(f"{self.done:,} of {self.total:,}" + (f", {note}" if note else ""))
 
     def _line(self, text: str) -> None:
-        print(f"{self.title}: {text}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"{self.title}: {text}\n")
+        sys.stderr.flush()

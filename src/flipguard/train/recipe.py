@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
@@ -17,6 +17,7 @@ from flipguard.errors import RecipeError
 from flipguard.train import checking
 
 STRICT = ConfigDict(extra="forbid")
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 Algorithm = Literal["sft", "dpo", "ipo", "hinge", "dpop", "rpo"]
 Gate = Literal["flip", "always", "off", "soft"]
@@ -44,22 +45,24 @@ class DataSpec:
     train: str
     eval: str | None = None
     format: DataFormat = "auto"
-    max_prompt_tokens: int = Field(512, ge=1)
-    max_completion_tokens: int = Field(512, ge=1)
+    max_prompt_tokens: int = Field(default=512, ge=1)
+    max_completion_tokens: int = Field(default=512, ge=1)
 
 
 @dataclass(frozen=True, config=STRICT)
 class ConstraintSpec:
-    """The guard, gamma · w · D (Eq. 11): w is 1 on flips (`flip`), on every row (`always`: distillation),
-    nowhere (`off`) or a + b · flip (`soft`, with `weights: [a, b]`).
-    """  # fmt: skip
+    """The guard, gamma · w · D (Eq. 11).
 
-    gamma: float = Field(0.01, ge=0, allow_inf_nan=False)
-    epsilon: float = Field(0.0, ge=0, allow_inf_nan=False)
+    By its gate, w is 1 on flips (`flip`), on every row (`always`: distillation), nowhere (`off`), or a + b · flip
+    (`soft`, with `weights: [a, b]`).
+    """
+
+    gamma: Weight = 0.01
+    epsilon: Weight = 0.0
     gate: Gate = "flip"
     divergence: Divergence = "ce"
     reduction: Literal["sum", "mean"] = "sum"
-    weights: tuple[float, float] | None = None
+    weights: tuple[Weight, Weight] | None = None
 
     @model_validator(mode="after")
     def _weights_belong_to_the_soft_gate(self) -> ConstraintSpec:

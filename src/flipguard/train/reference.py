@@ -22,7 +22,7 @@ from flipguard.errors import ModelError
 from flipguard.files import write_bytes
 from flipguard.objective import logprobs
 from flipguard.train.batches import PairCollator, ReferencedPair
-from flipguard.train.data import TokenPair
+from flipguard.train.data import TokenRow
 from flipguard.train.models import fingerprint
 from flipguard.train.progress import Progress
 from flipguard.train.scoring import scorer_for
@@ -31,7 +31,7 @@ BATCH_TOKENS = 16_384  # padded tokens per forward pass; without gradients that 
 
 
 def with_reference(
-    model: Any, pairs: Sequence[TokenPair], collator: PairCollator, *, precision: torch.dtype
+    model: Any, pairs: Sequence[TokenRow], collator: PairCollator, *, precision: torch.dtype
 ) -> list[ReferencedPair]:
     """Each pair with log π_0 of both completions.
 
@@ -61,16 +61,16 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FLIPGUARD_CACHE") or Path(home) / "flipguard")
 
 
-def _score(model: Any, pairs: Sequence[TokenPair], collator: PairCollator, precision: torch.dtype) -> Tensor:
+def _score(model: Any, pairs: Sequence[TokenRow], collator: PairCollator, precision: torch.dtype) -> Tensor:
     """[N, 2] sums in nats: chosen, rejected. Batches hold rows of similar length, so little is padding."""
-    order = sorted(range(len(pairs)), key=lambda index: _length(pairs[index]))
+    order = sorted(range(len(pairs)), key=lambda index: pairs[index].length)
     scorer, device = scorer_for(model), next(model.parameters()).device
     sums = torch.empty(len(pairs), 2, dtype=torch.float64)
     with Progress("reference log-probs", len(pairs)) as progress, torch.no_grad(), autocast(device, precision):
         for indices in _batches(order, pairs):
-            batch = collator.tokens([pairs[index] for index in indices])
+            batch = collator.pad([pairs[index] for index in indices])
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
-            logps = logprobs.sequence_logps(scorer(model, batch))
+            logps = logprobs.sequence_logps(scorer.token_logps(scorer.states(model, batch), batch))
             sums[torch.tensor(indices)] = logps.double().cpu().view(2, -1).T
             progress.advance(len(indices))
     return sums
@@ -81,24 +81,20 @@ def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextMan
     return torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
 
 
-def _batches(order: list[int], pairs: Sequence[TokenPair]) -> list[list[int]]:
+def _batches(order: list[int], pairs: Sequence[TokenRow]) -> list[list[int]]:
     batches: list[list[int]] = [[]]
     for index in order:
         rows = 2 * (len(batches[-1]) + 1)
-        if batches[-1] and rows * _length(pairs[index]) > BATCH_TOKENS:
+        if batches[-1] and rows * pairs[index].length > BATCH_TOKENS:
             batches.append([])
         batches[-1].append(index)
     return batches
 
 
-def _length(pair: TokenPair) -> int:
-    return len(pair.prompt) + max(len(pair.chosen), len(pair.rejected))
-
-
-def _key(model: Any, pairs: Sequence[TokenPair], precision: torch.dtype) -> str:
+def _key(model: Any, pairs: Sequence[TokenRow], precision: torch.dtype) -> str:
     digest = hashlib.sha256(f"{fingerprint(model)} {precision} {model.config.model_type}".encode())
     for pair in pairs:
-        digest.update(repr((pair.prompt, pair.chosen, pair.rejected)).encode())
+        digest.update(repr((pair.prompt, pair.completions)).encode())
     return digest.hexdigest()
 
 

@@ -12,57 +12,66 @@ from torch import Tensor
 
 from flipguard.objective import logprobs
 
-Head = Callable[[Tensor], Tensor]
+Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores completion tokens of one architecture; `head` is None where it cannot be told apart from the trunk."""
+    """How to read log-probabilities off one architecture: its trunk gives states, `head` turns states into logits.
 
-    head: Head | None
+    Where the head alone does not reproduce the model's logits (it caps or scales them elsewhere), the states are the
+    logits themselves and the head is the identity: slower, and right.
+    """
 
-    def __call__(self, model: Any, batch: dict[str, Tensor]) -> Tensor:
-        """Per-token log-probabilities.
+    head: Callable[[Tensor], Tensor]
+    states_are_logits: bool
+
+    def states(self, model: Any, batch: Batch) -> Tensor:
+        """[N, T, H] what `head` reads.
 
         Args:
-            model: the causal LM, or the wrapper (DDP, PEFT) whose forward pass must be used.
-            batch: input_ids [N, T], attention_mask [N, T], completion_mask [N, T] bool.
-
-        Returns:
-            [N, T-1] in nats, 0 outside completions, differentiable in the model.
+            model: the causal LM, or the wrapper around it (DDP, PEFT) whose forward pass must be used.
+            batch: input_ids [N, T], attention_mask [N, T].
         """
-        ids, mask = batch["input_ids"], batch["completion_mask"]
-        if self.head is None:
-            logits = model(input_ids=ids, attention_mask=batch["attention_mask"], use_cache=False).logits
-            return logprobs.token_logps_from_logits(logits, ids, mask)
-        return logprobs.token_logps(self.hidden(model, batch), self.head, ids, mask)
+        if self.states_are_logits:
+            logits: Tensor = model(**_inputs(batch), use_cache=False).logits
+            return logits
+        return _trunk(model, batch)
 
-    def hidden(self, model: Any, batch: dict[str, Tensor]) -> Tensor:
-        """[N, T, H] what the head reads."""
-        return _trunk(model, batch["input_ids"], batch["attention_mask"]).hidden_states[-1]
+    def token_logps(self, states: Tensor, batch: Batch) -> Tensor:
+        """[N, T-1] in nats, 0 outside completions, differentiable in the model.
+
+        Args:
+            states: [N, T, H] from `states`.
+            batch: input_ids [N, T], completion_mask [N, T] bool.
+        """
+        return logprobs.token_logps(states, self.head, batch["input_ids"], batch["completion_mask"])
 
 
 def scorer_for(model: Any) -> Scorer:
-    """A Scorer that skips full logits where the head alone reproduces them, tried on a few tokens of `model`."""
+    """The Scorer of an architecture; whether its head can be used alone is tried on a few tokens of `model`."""
+    whole = Scorer(torch.nn.Identity(), states_are_logits=True)
     head = model.get_output_embeddings()
-    base = model.get_base_model() if _is_adapted(model) else model
-    if head is None or "logits_to_keep" not in inspect.signature(base.forward).parameters:
-        return Scorer(None)
-    device = next(model.parameters()).device
-    ids = torch.arange(4, device=device).remainder(model.config.get_text_config().vocab_size)[None]
+    if head is None or "logits_to_keep" not in inspect.signature(_unadapted(model).forward).parameters:
+        return whole
+    ids = torch.arange(4, device=model.device).remainder(model.config.get_text_config().vocab_size)[None]
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     with torch.no_grad():
-        output = _trunk(model, ids, torch.ones_like(ids))
-        reproduced = torch.allclose(head(output.hidden_states[-1][:, -1:]), output.logits, rtol=1e-3, atol=1e-3)
-    return Scorer(head if reproduced else None)
+        reproduced = torch.allclose(head(_trunk(model, batch)), whole.states(model, batch), rtol=1e-3, atol=1e-3)
+    return Scorer(head, states_are_logits=False) if reproduced else whole
 
 
-def _trunk(model: Any, ids: Tensor, attention_mask: Tensor) -> Any:
-    return model(
-        input_ids=ids, attention_mask=attention_mask, output_hidden_states=True, logits_to_keep=1, use_cache=False
-    )
+def _trunk(model: Any, batch: Batch) -> Tensor:
+    output = model(**_inputs(batch), output_hidden_states=True, logits_to_keep=1, use_cache=False)
+    states: Tensor = output.hidden_states[-1]
+    return states
 
 
-def _is_adapted(model: Any) -> bool:
+def _inputs(batch: Batch) -> Batch:
+    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+
+
+def _unadapted(model: Any) -> Any:
     from peft import PeftModel
 
-    return isinstance(model, PeftModel)
+    return model.get_base_model() if isinstance(model, PeftModel) else model

@@ -1,0 +1,47 @@
+"""The model card: what was trained, on what, with which recipe, and what came of it."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from flipguard import __version__
+from flipguard.train.recipe import Recipe
+
+INTRODUCTION = {
+    "sft": "Supervised fine-tuning: the model that alignment starts from.",
+    "off": "Preference alignment without a guard.",
+    "flip": "Preference alignment guarded against negative flips: examples that got worse than under the reference "
+    "are pulled back to it.",
+    "always": "Preference alignment with distillation on every example (the guard's baseline).",
+    "soft": "Preference alignment guarded against negative flips, softly also where nothing flipped.",
+}
+
+
+def model_card(recipe: Recipe, *, data: str, metrics: dict[str, float]) -> str:
+    """README.md of the output folder, with metadata the hub understands.
+
+    Args:
+        recipe: what was asked.
+        data: one line on the rows used and left out.
+        metrics: the last logged value of each metric.
+    """
+    header = {"library_name": "transformers", "base_model": recipe.model.path, "tags": ["flipguard", recipe.algorithm]}
+    rows = "\n".join(f"| {name} | {value:.6g} |" for name, value in sorted(metrics.items()))
+    kind = "sft" if recipe.algorithm == "sft" else recipe.constraint.gate
+    return (
+        f"---\n{_yaml(header)}---\n\n# {recipe.output_dir.name}\n\n{INTRODUCTION[kind]}\n\n"
+        f"Trained with FlipGuard {__version__} on {data}.\n\n"
+        f"## Recipe\n\n```yaml\n{_yaml(recipe.to_json())}```\n\n"
+        f"## At the end of training\n\n| metric | value |\n|---|---|\n{rows}\n"
+    )
+
+
+def _yaml(content: Any) -> str:
+    text = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.dump(content, text)
+    return text.getvalue()

@@ -1,0 +1,103 @@
+"""Eq. 11 for pairs: an alignment loss plus the guard on the chosen completion, and the numbers worth watching."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from flipguard.errors import RecipeError
+from flipguard.objective import constraint, flips, logprobs, preference
+from flipguard.train.checking import check_names
+from flipguard.train.recipe import ConstraintSpec, Recipe
+
+DEFAULT_BETA = 0.1
+
+
+@dataclass(frozen=True)
+class GuardedLoss:
+    """L_align + gamma · w · D (Eq. 11), from log-probabilities that are already there."""
+
+    align: partial[Tensor]
+    beta: float
+    guard: ConstraintSpec
+    tolerance: float
+
+    def __call__(
+        self, token_logps: Tensor, batch: dict[str, Tensor], token_divergence: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch and what to log of it.
+
+        Args:
+            token_logps: [2B, T-1] log pi per token, chosen rows first, differentiable.
+            batch: completion_mask [2B, T] bool and ref_logps [2B] sums under π_0, in nats.
+            token_divergence: [B, T-1] D per token of the chosen completions.
+
+        Returns:
+            [] mean over the batch, and metrics by name, each [B] without gradient.
+        """
+        lengths = logprobs.completion_lengths(batch["completion_mask"])
+        policy = logprobs.sequence_logps(token_logps)
+        pairs = self._pairs(policy, batch["ref_logps"].to(policy.dtype), lengths)
+        flipped = flips.likelihood_flips(
+            pairs.ref_chosen, pairs.policy_chosen, epsilon=self.guard.epsilon, tolerance=self.tolerance
+        )
+        penalty = constraint.constraint_loss(
+            token_divergence,
+            pairs.chosen_lengths,
+            flipped,
+            gamma=self.guard.gamma,
+            gate=self.guard.gate,
+            reduction=self.guard.reduction,
+            **({} if self.guard.weights is None else {"soft": self.guard.weights}),
+        )
+        loss = self.align(pairs).mean() + penalty
+        return loss, self._metrics(pairs, flipped, penalty.detach())
+
+    def _pairs(self, policy: Tensor, ref: Tensor, lengths: Tensor) -> preference.PairLogps:
+        halves = [*policy.chunk(2), *ref.chunk(2), *lengths.chunk(2)]
+        return preference.PairLogps(*halves)
+
+    @torch.no_grad()
+    def _metrics(self, pairs: preference.PairLogps, flipped: Tensor, penalty: Tensor) -> dict[str, Tensor]:
+        chosen = preference.implicit_rewards(pairs.policy_chosen, pairs.ref_chosen, beta=self.beta)
+        rejected = preference.implicit_rewards(pairs.policy_rejected, pairs.ref_rejected, beta=self.beta)
+        every = torch.ones_like(chosen, dtype=torch.float64)
+        tokens = (pairs.chosen_lengths + pairs.rejected_lengths).clamp(min=1)
+        return {
+            "flip/rate": flipped.to(chosen.dtype),
+            "flip/margin": flips.flip_margin(pairs.ref_chosen, pairs.policy_chosen, epsilon=self.guard.epsilon),
+            "flip/constraint_loss": penalty * every,
+            "flip/gamma": (0.0 if self.guard.gate == "off" else self.guard.gamma) * every,
+            "kl/ref": -(pairs.c + pairs.r) / tokens,
+            "rewards/chosen": chosen,
+            "rewards/rejected": rejected,
+            "rewards/accuracies": (chosen > rejected).to(chosen.dtype),
+            "rewards/margins": chosen - rejected,
+            "logps/chosen": pairs.policy_chosen,
+            "logps/rejected": pairs.policy_rejected,
+        }
+
+
+def guarded_loss(recipe: Recipe, *, place: str, precision: torch.dtype) -> GuardedLoss:
+    """The loss a recipe asks for.
+
+    Args:
+        recipe: `algorithm`, `loss` and `constraint` are read.
+        place: the recipe's file, for errors.
+        precision: what the models compute in; differences below its rounding are no flips.
+
+    Raises:
+        RecipeError: `loss` has a key the algorithm does not know, or a beta that is not positive.
+    """
+    function = preference.PREFERENCE_LOSSES[recipe.algorithm]
+    known = [name for name, item in inspect.signature(function).parameters.items() if item.kind is item.KEYWORD_ONLY]
+    check_names(recipe.loss, known, f"{place}: loss")
+    options = {"beta": DEFAULT_BETA, **recipe.loss}
+    if not 0 < options["beta"] < float("inf"):
+        raise RecipeError(f"{place}: loss.beta: {options['beta']} is not possible: it must be greater than 0.")
+    tolerance = flips.rounding_tolerance(precision)
+    return GuardedLoss(partial(function, **options), options["beta"], recipe.constraint, tolerance)

@@ -1,0 +1,101 @@
+"""Guarded preference training on transformers.Trainer, through the hook it documents: `compute_loss`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer
+
+from flipguard.objective import logprobs
+from flipguard.objective.divergences import DIVERGENCES, cross_entropy
+from flipguard.train.guarded_loss import GuardedLoss
+from flipguard.train.scoring import Batch, Scorer
+
+
+@dataclass(frozen=True)
+class Reference:
+    """π_0 itself, for divergences over the whole vocabulary; cross entropy does not need it."""
+
+    model: Any
+    scorer: Scorer
+
+
+class OfflineTrainer(Trainer):
+    """Trains on preference pairs whose reference log-probs are known, and pulls back where a pair flips."""
+
+    def __init__(
+        self, *, guarded_loss: GuardedLoss, scorer: Scorer, reference: Reference | None = None, **trainer: Any
+    ) -> None:
+        """Like Trainer, and with Eq. 11.
+
+        Args:
+            guarded_loss: Eq. 11.
+            scorer: reads log-probs off the model.
+            reference: π_0, where the divergence needs its whole distribution.
+            trainer: what transformers.Trainer takes.
+        """
+        super().__init__(**trainer)
+        self.guarded_loss, self.scorer, self.reference = guarded_loss, scorer, reference
+        self.model_accepts_loss_kwargs = False  # the loss is a mean over pairs: Trainer scales it for accumulation
+        self._sums: dict[str, dict[str, Tensor]] = {"train": {}, "eval": {}}
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Batch,
+        return_outputs: bool = False,  # noqa: FBT001, FBT002 - Trainer's signature
+        num_items_in_batch: Any = None,  # noqa: ARG002 - Trainer's signature
+    ) -> Any:
+        """Eq. 11 on one batch of pairs; its metrics are kept until the next `log`."""
+        states = self.scorer.states(model, inputs)
+        token_logps = self.scorer.token_logps(states, inputs)
+        loss, metrics = self.guarded_loss(token_logps, inputs, self._divergence(states, token_logps, inputs))
+        self._remember(metrics, "train" if model.training else "eval")
+        return (loss, {}) if return_outputs else loss
+
+    def prediction_step(
+        self,
+        model: Any,
+        inputs: Batch,
+        prediction_loss_only: bool,  # noqa: ARG002, FBT001 - Trainer's signature
+        ignore_keys: list[str] | None = None,  # noqa: ARG002 - Trainer's signature
+    ) -> tuple[Tensor, None, None]:
+        """The loss on a batch of the evaluation set."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return self.compute_loss(model, inputs).detach(), None, None
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the means of all metrics since the last call, over all processes, to what Trainer logs."""
+        if "train_runtime" not in logs:
+            mode, prefix = ("eval", "eval_") if "eval_loss" in logs else ("train", "")
+            for name, total in self._sums[mode].items():
+                gathered = self.accelerator.reduce(total, reduction="sum")
+                logs[f"{prefix}{name}"] = (gathered[0] / gathered[1]).item()
+            self._sums[mode] = {}
+        super().log(logs, start_time)
+
+    def _divergence(self, states: Tensor, token_logps: Tensor, inputs: Batch) -> Tensor:
+        """[B, T-1] D per token of the chosen half."""
+        if self.reference is None:
+            return cross_entropy(token_logps.chunk(2)[0])
+        chosen = {name: tensor.chunk(2)[0] for name, tensor in inputs.items()}
+        with torch.no_grad():
+            ref_states = self.reference.scorer.states(self.reference.model, chosen)
+        return logprobs.token_divergences(
+            states.chunk(2)[0],
+            self.scorer.head,
+            ref_states,
+            self.reference.scorer.head,
+            chosen["completion_mask"],
+            DIVERGENCES[self.guarded_loss.guard.divergence],
+        )
+
+    def _remember(self, metrics: dict[str, Tensor], mode: str) -> None:
+        """Add [B] values to the running (sum, count) of each metric."""
+        for name, values in metrics.items():
+            total = torch.stack([values.double().sum(), values.new_tensor(len(values), dtype=torch.float64)])
+            self._sums[mode][name] = self._sums[mode].get(name, torch.zeros_like(total)) + total

@@ -1,0 +1,94 @@
+"""Eq. 11 on a batch: what is added, to whom, and what is told of it."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from flipguard.errors import RecipeError
+from flipguard.train.guarded_loss import guarded_loss
+from flipguard.train.recipe import ConstraintSpec, DataSpec, ModelSpec, Recipe
+
+PLACE = "r.yaml"
+MASK = torch.tensor([[0, 1, 1, 0], [0, 1, 1, 1], [0, 1, 0, 0], [0, 1, 1, 0]]).bool()
+
+
+def recipe(algorithm="dpo", loss=None, **constraint):
+    return Recipe(
+        algorithm=algorithm,
+        model=ModelSpec(path="m"),
+        data=DataSpec(train="d.jsonl"),
+        loss=loss or {},
+        constraint=ConstraintSpec(**constraint),
+        trainer={"output_dir": str(Path("out"))},
+    )
+
+
+def build(**options):
+    return guarded_loss(recipe(**options), place=PLACE, precision=torch.float64)
+
+
+@pytest.fixture
+def token_logps():
+    torch.manual_seed(0)
+    values = -torch.rand(4, 3, dtype=torch.float64)
+    return values.masked_fill(~MASK[:, 1:], 0.0).requires_grad_()
+
+
+def batch(ref):
+    return {"completion_mask": MASK, "ref_logps": ref}
+
+
+def test_at_the_start_nothing_flips_and_the_loss_is_log_two(token_logps):
+    ref = token_logps.detach().sum(-1)
+    loss, metrics = build()(token_logps, batch(ref), -token_logps[:2])
+    assert loss.item() == pytest.approx(math.log(2))
+    for name in ("flip/rate", "flip/margin", "flip/constraint_loss", "kl/ref", "rewards/margins"):
+        assert metrics[name].abs().max() == 0, name
+
+
+def test_the_guard_is_gamma_times_the_cross_entropy_of_the_pairs_that_flipped(token_logps):
+    sums = token_logps.detach().sum(-1)
+    ref = sums + torch.tensor([1.0, -1.0, 0.0, 0.0], dtype=torch.float64)  # only the first pair got worse
+    plain, _ = build(gate="off")(token_logps, batch(ref), -token_logps[:2])
+    for reduction, divisor in (("sum", 1), ("mean", 2)):
+        guarded, metrics = build(gamma=0.5, reduction=reduction)(token_logps, batch(ref), -token_logps[:2])
+        assert (guarded - plain).item() == pytest.approx(0.5 * -sums[0].item() / divisor / 2)
+        assert metrics["flip/rate"].tolist() == [1.0, 0.0]
+
+
+def test_epsilon_forgives_small_losses(token_logps):
+    ref = token_logps.detach().sum(-1) + 1.0
+    assert build(epsilon=0.9)(token_logps, batch(ref), -token_logps[:2])[1]["flip/rate"].tolist() == [1.0, 1.0]
+    assert build(epsilon=1.1)(token_logps, batch(ref), -token_logps[:2])[1]["flip/rate"].tolist() == [0.0, 0.0]
+
+
+def test_distillation_is_the_guard_with_the_gate_always_open(token_logps):
+    ref = token_logps.detach().sum(-1)
+    plain, _ = build(gate="off")(token_logps, batch(ref), -token_logps[:2])
+    distilled, _ = build(gate="always", gamma=0.5)(token_logps, batch(ref), -token_logps[:2])
+    assert (distilled - plain).item() == pytest.approx(0.5 * -token_logps[:2].detach().sum(-1).mean().item())
+
+
+def test_the_soft_gate_weighs_every_pair_and_flips_more(token_logps):
+    ref = token_logps.detach().sum(-1) + torch.tensor([1.0, -1.0, 0.0, 0.0], dtype=torch.float64)
+    plain, _ = build(gate="off")(token_logps, batch(ref), -token_logps[:2])
+    soft, _ = build(gate="soft", weights=(0.25, 1.0), gamma=1.0)(token_logps, batch(ref), -token_logps[:2])
+    worse, better = -token_logps[:2].detach().sum(-1)
+    assert (soft - plain).item() == pytest.approx((1.25 * worse + 0.25 * better).item() / 2)
+
+
+def test_a_differing_loss_section_reaches_the_loss(token_logps):
+    ref = token_logps.detach().sum(-1) - 1.0
+    gentle, _ = build(algorithm="dpop", loss={"dpop_lambda": 0.0}, gate="off")(
+        token_logps, batch(ref), -token_logps[:2]
+    )
+    assert gentle.item() == pytest.approx(math.log(2))
+
+
+def test_unknown_loss_keys_and_bad_betas_are_refused():
+    with pytest.raises(RecipeError, match=r"loss: unknown key 'betta'. Did you mean 'beta'"):
+        build(loss={"betta": 1.0})
+    with pytest.raises(RecipeError, match=r"loss.beta: 0.0 is not possible"):
+        build(loss={"beta": 0.0})

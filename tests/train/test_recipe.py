@@ -1,0 +1,105 @@
+"""A recipe is right before any compute is spent, or one line says what is wrong with it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flipguard.errors import RecipeError
+from flipguard.train.recipe import load_recipe
+
+BASE = "algorithm: dpo\nmodel: ./m\ndata: {train: pairs.jsonl}\n"
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text):
+        (tmp_path / "r.yaml").write_text(text)
+        return tmp_path / "r.yaml"
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            BASE + "constraint: {gama: 1}",
+            "constraint: unknown key 'gama'. Did you mean 'gamma'? Choose one of: divergence",
+        ),
+        (
+            BASE + "constraint: {gamma: -1}",
+            "constraint.gamma: -1 is not possible: input should be greater than or equal to 0",
+        ),
+        (BASE + "constraint: {gamma: .nan}", "constraint.gamma: nan is not possible"),
+        (BASE + "constraint: {gate: offf}", "constraint.gate: unknown value 'offf'. Did you mean 'off'?"),
+        (BASE + "constraint: {gate: soft}", "'weights: [a, b]' and 'gate: soft' go together"),
+        (BASE + "constraint: {gate: flip, weights: [0.1, 1]}", "'weights: [a, b]' and 'gate: soft' go together"),
+        (BASE + "constraint: {gate: soft, weights: [-1, 1]}", "weights.0: -1 is not possible"),
+        (BASE + "modle: x", "unknown key 'modle'. Did you mean 'model'?"),
+        (BASE + "loss: {beta: high}", "loss.beta: 'high' is not possible"),
+        (BASE + "trainer: 3", "trainer: 3 is not possible"),
+        (BASE + "model: again", "duplicate key"),
+        ("algorithm: dpp\nmodel: x\ndata: {train: x}", "unknown value 'dpp'. Did you mean 'dpop'?"),
+        ("algorithm: dpo\ndata: {train: x}", "model: missing"),
+        ("algorithm: dpo\nmodel: x\ndata: {}", "data.train: missing"),
+        ("algorithm: dpo\nmodel: x\ndata: {train: x, max_prompt_tokens: 0}", "max_prompt_tokens: 0 is not possible"),
+        ("algorithm: sft\nmodel: x\ndata: {train: x}\nconstraint: {gamma: 1}", "'sft' has no guard"),
+        ("- dpo", "expected a mapping"),
+        ("", "expected a mapping"),
+        ("a: [", "not valid YAML"),
+    ],
+)
+def test_an_impossible_recipe_says_place_value_and_way_out(written, text, says):
+    path = written(text)
+    with pytest.raises(RecipeError) as raised:
+        load_recipe(path)
+    assert says in str(raised.value)
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_off_is_a_word_and_1e_6_a_number(written):
+    recipe = load_recipe(written(BASE + "constraint: {gate: off}\ntrainer: {learning_rate: 1e-6}"))
+    assert recipe.constraint.gate == "off"
+    assert recipe.trainer["learning_rate"] == 1e-6
+
+
+def test_the_guard_of_the_paper_is_the_default(written):
+    constraint = load_recipe(written(BASE)).constraint
+    assert (constraint.gamma, constraint.epsilon, constraint.gate) == (0.01, 0.0, "flip")
+    assert (constraint.divergence, constraint.reduction) == ("ce", "sum")
+
+
+def test_paths_in_a_recipe_start_at_its_folder_and_hub_ids_stay(written, tmp_path):
+    (tmp_path / "pairs.jsonl").touch()
+    recipe = load_recipe(written(BASE + "reference: owner/model"))
+    assert recipe.model.path == str(tmp_path / "m")
+    assert recipe.data.train == str(tmp_path / "pairs.jsonl")
+    assert recipe.reference.path == "owner/model"
+    assert recipe.output_dir == tmp_path / "r"
+
+
+def test_paths_in_an_override_start_at_the_current_folder(written, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    recipe = load_recipe(written(BASE), {"trainer.output_dir": "out", "model": "./other"})
+    assert str(recipe.output_dir) == "out"
+    assert recipe.model.path == "other"
+
+
+def test_an_override_is_checked_like_the_file_and_named_like_the_command_line(written):
+    path = written(BASE + "constraint: {gamma: 0.5}")
+    assert load_recipe(path, {"constraint.gamma": "0.1"}).constraint.gamma == 0.1
+    assert load_recipe(path, {"model.dtype": "bfloat16"}).model.path.endswith("/m")
+    with pytest.raises(RecipeError, match=r"^--constraint.gamma: -2 is not possible"):
+        load_recipe(path, {"constraint.gamma": "-2"})
+    with pytest.raises(RecipeError, match=r"^--constraint.gama: unknown key 'gama'. Did you mean 'gamma'"):
+        load_recipe(path, {"constraint.gama": "1"})
+
+
+@given(text=st.text(max_size=80))
+def test_any_text_is_a_recipe_or_one_clear_line(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("any") / "r.yaml"
+    path.write_text(text, encoding="utf-8", errors="replace")
+    with pytest.raises(RecipeError):
+        load_recipe(path)
