@@ -1,0 +1,33 @@
+"""A tiny Llama with random weights, for the words of the world."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flipguard.sandbox.tokenizer import MAX_LENGTH
+
+WIDTH = 128
+LAYERS = 2
+HEADS = 4
+
+
+def build_model(tokenizer: Any, *, seed: int) -> Any:
+    """A `LlamaForCausalLM` that knows nothing yet; the same seed gives the same weights, torch's own is left alone."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        max_position_embeddings=MAX_LENGTH,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)

@@ -1,0 +1,118 @@
+"""Write the world down: plain rows, a model folder and recipes that the ordinary commands read.
+
+sandbox.json                     the seed
+data/sft.jsonl                   demonstrations, helpful to a fault
+data/preference_prompts.jsonl    what to sample preference pairs from
+data/test_prompts.jsonl          what the models are compared on; no training row shares a text with it
+model/                           a tiny Llama with random weights, and its tokenizer
+recipes/                         sft, then dpo, dpo_kd, dpo_flipguard
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import string
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+import orjson
+
+from flipguard.errors import DataError
+from flipguard.files import write_bytes, write_jsonl, write_text
+from flipguard.records import Row
+from flipguard.sandbox.teacher import demonstrate
+from flipguard.sandbox.world import Kind, Question, Split, draw, prompt_rows, seeded
+
+MARKER = "sandbox.json"
+SCHEMA = "flipguard.sandbox/1"
+RECIPES = ("sft", "dpo", "dpo_kd", "dpo_flipguard")
+
+# What each stage sees. Preferences are collected where harm is feared, so they know many harmful prompts and few
+# sensitive ones; users ask otherwise. That gap is where over-refusal comes from.
+SFT: dict[Kind, int] = {
+    "sort": 6400,
+    "reverse": 6400,
+    "recall": 4800,
+    "benign": 4800,
+    "sensitive": 4800,
+    "harmful": 4800,
+}
+PREFERENCE: dict[Kind, int] = {
+    "sort": 1200,
+    "reverse": 1200,
+    "recall": 1600,
+    "benign": 1600,
+    "sensitive": 240,
+    "harmful": 2160,
+}
+TEST: dict[Kind, int] = {"sort": 300, "reverse": 300, "recall": 400, "benign": 400, "sensitive": 300, "harmful": 300}
+
+
+def write_sandbox(out: Path, *, seed: int) -> None:
+    """Write the whole sandbox; the same seed writes the same bytes.
+
+    Args:
+        out: a folder that is absent, empty, or an earlier sandbox of this seed, which is then completed; what the
+            commands have put beside it stays.
+        seed: chooses prompts, demonstrations and initial weights; the split into train and test is the same for all.
+
+    Raises:
+        DataError: `out` holds something else.
+    """
+    marker = orjson.dumps({"schema": SCHEMA, "seed": seed}) + b"\n"
+    _claim(out, marker)
+    write_jsonl(out / "data" / "sft.jsonl", _demonstrations(seeded(seed, "sft")))
+    _write_prompts(out / "data", "preference", PREFERENCE, "train", seed)
+    _write_prompts(out / "data", "test", TEST, "test", seed)
+    _write_model(out / "model", seed)
+    for name in RECIPES:
+        text = resources.files("flipguard.sandbox").joinpath("recipes", f"{name}.yaml").read_text(encoding="utf-8")
+        write_text(out / "recipes" / f"{name}.yaml", string.Template(text).substitute(seed=seed))
+
+
+def _claim(out: Path, marker: bytes) -> None:
+    """Mark `out` as ours before anything else is written, so that an interrupted sandbox can be completed."""
+    place = out / MARKER
+    if place.is_file():
+        if place.read_bytes() == marker:
+            return
+        found = place.read_text(encoding="utf-8", errors="replace").strip()
+        raise DataError(f"{out}: holds another sandbox, {found}. Choose another folder or its seed.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out}: is not empty and is no sandbox. Choose a new or empty folder.")
+    write_bytes(place, marker)
+
+
+def _write_prompts(folder: Path, name: str, counts: dict[Kind, int], split: Split, seed: int) -> None:
+    questions = draw(counts, split, seeded(seed, name), distinct=True)
+    write_jsonl(folder / f"{name}_prompts.jsonl", [dict(row) for row in prompt_rows(questions, name)])
+
+
+def _demonstrations(rng: random.Random) -> list[Row]:
+    return [_demonstration(n, question, rng) for n, question in enumerate(draw(SFT, "train", rng, distinct=False))]
+
+
+def _demonstration(number: int, question: Question, rng: random.Random) -> Row:
+    return {
+        "id": f"sft-{number:05d}",
+        "prompt": question.prompt,
+        "completion": [{"role": "assistant", "content": demonstrate(question, rng)}],
+        "category": question.category,
+    }
+
+
+def _write_model(folder: Path, seed: int) -> None:
+    """Build the folder beside its place and move it there whole."""
+    from flipguard.sandbox.model import build_model
+    from flipguard.sandbox.tokenizer import build_tokenizer
+
+    tokenizer = build_tokenizer()
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+        fresh = Path(temporary) / folder.name
+        build_model(tokenizer, seed=seed).save_pretrained(fresh)
+        tokenizer.save_pretrained(fresh)
+        if folder.exists():
+            shutil.rmtree(folder)
+        fresh.rename(folder)
