@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from flipguard.evaluate.comparison import Answer, Outcome, Pair
+from flipguard.evaluate.comparison import Answer, Outcome, Pair, Slice
 from flipguard.evaluate.report import formatting
 from flipguard.evaluate.report.text import anchor, clip, one_line
 from flipguard.evaluate.report.words import Part, marked
@@ -75,6 +75,11 @@ def worst_first(pairs: Iterable[Pair], outcome: Outcome) -> list[Pair]:
     """The pairs of one outcome by how far the score moved; those without scores keep their order, at the end."""
     chosen = [pair for pair in pairs if pair.outcome == outcome]
     return sorted(chosen, key=lambda pair: (pair.change is None, -abs(pair.change or 0.0)))
+
+
+def worst_slices(slices: Iterable[Slice]) -> list[Slice]:
+    """Categories by their negative flip rate, those without a valid pair last."""
+    return sorted(slices, key=lambda part: (part.nfr.value is None, -(part.nfr.value or 0.0), part.name))
 
 
 def browse(pairs: Sequence[Pair], slices: Sequence[str]) -> Browser:

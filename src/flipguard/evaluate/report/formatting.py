@@ -35,6 +35,8 @@ OUTCOME_MARKS: Mapping[Outcome, str] = {
     "invalid": "✕",
 }
 
+_NAMES: Mapping[str, str] = {"nfr": "NFR", "flipguard": "FlipGuard"}
+
 EXPLANATION = (
     "A negative flip is a prompt that the old model answered well and the new model answers worse. "
     "An average hides them: a model can get better overall and still break what people relied on."
@@ -196,9 +198,9 @@ def plain(value: object) -> str:
 def label(key: str) -> str:
     """A key of a free-form table as words.
 
-    >>> label("max_nfr"), label("mean_severity")
-    ('Max NFR', 'Mean severity')
+    >>> label("max_nfr"), label("mean_severity"), label("p_value"), label("flipguard")
+    ('Max NFR', 'Mean severity', 'p value', 'FlipGuard')
     """
-    words = key.replace("_", " ").strip()
-    words = words[:1].upper() + words[1:]
-    return words.replace("nfr", "NFR").replace("Nfr", "NFR")
+    words = [_NAMES.get(word, word) for word in key.replace("_", " ").split()]
+    line = " ".join(words)
+    return line if line.startswith("p ") else line[:1].upper() + line[1:]

@@ -8,7 +8,7 @@ from typing import Any
 
 from flipguard.evaluate.comparison import Comparison, Outcome, Pair, Proportion, Slice
 from flipguard.evaluate.report import formatting
-from flipguard.evaluate.report.flips import browse
+from flipguard.evaluate.report.flips import browse, worst_slices
 from flipguard.evaluate.report.page import drawing, fill
 from flipguard.evaluate.report.scatter import MAX_POINTS, Point, scatter, thinned
 from flipguard.evaluate.report.svg import Interval, forest_axis, forest_row, share_axis, stacked, strip
@@ -16,7 +16,7 @@ from flipguard.evaluate.report.svg import Interval, forest_axis, forest_row, sha
 
 def render(comparison: Comparison, pairs: Sequence[Pair]) -> str:
     """The whole report as one page; every negative flip is in it, or a note says how many are not."""
-    slices = sorted(comparison.slices, key=_worst)
+    slices = worst_slices(comparison.slices)
     return fill(
         "report.html.jinja",
         title=f"{comparison.old} → {comparison.new}",
@@ -36,11 +36,6 @@ def render(comparison: Comparison, pairs: Sequence[Pair]) -> str:
     )
 
 
-def _worst(part: Slice) -> tuple[float, str]:
-    """Slices with the highest rate first, the empty ones last."""
-    return (1.0 if part.nfr.value is None else -part.nfr.value, part.name)
-
-
 def interval(proportion: Proportion) -> Interval:
     """A proportion as something to draw."""
     return Interval(proportion.value, proportion.low, proportion.high)
@@ -52,7 +47,7 @@ def limit_of(comparison: Comparison) -> float | None:
     return float(limit) if isinstance(limit, int | float) else None
 
 
-def _figures(comparison: Comparison) -> list[dict[str, str]]:
+def _figures(comparison: Comparison) -> list[dict[str, Any]]:
     """The numbers that stand beside the verdict."""
     nfr, wins, net = comparison.nfr, comparison.win_rate, comparison.net
     figures = [
@@ -60,14 +55,14 @@ def _figures(comparison: Comparison) -> list[dict[str, str]]:
         _figure("pos", "Win rate", wins, "got better"),
     ]
     if net.value is not None:
-        note = f"win rate minus negative flip rate, exact sign test {formatting.equation(net.p_value)}"
-        figures.append({"tone": "net", "name": "Net change", "value": formatting.points(net.value), "note": note})
+        notes = ["win rate minus negative flip rate", f"exact sign test, {formatting.equation(net.p_value)}"]
+        figures.append({"tone": "net", "name": "Net change", "value": formatting.points(net.value), "notes": notes})
     return figures
 
 
-def _figure(tone: str, name: str, share: Proportion, what: str) -> dict[str, str]:
-    note = f"{formatting.ratio(share)} {what}; 95% interval {formatting.interval(share.low, share.high)}"
-    return {"tone": tone, "name": name, "value": formatting.percent(share.value), "note": note}
+def _figure(tone: str, name: str, share: Proportion, what: str) -> dict[str, Any]:
+    notes = [f"{formatting.ratio(share)} {what}", f"95% interval {formatting.interval(share.low, share.high)}"]
+    return {"tone": tone, "name": name, "value": formatting.percent(share.value), "notes": notes}
 
 
 def _floor(comparison: Comparison) -> Interval | None:

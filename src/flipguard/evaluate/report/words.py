@@ -17,6 +17,8 @@ _TOKEN = re.compile(r"(?:[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+|[^\w\s])\
 def marked(old: str, new: str) -> tuple[list[Part], list[Part]]:
     """Both texts as parts, each with whether it differs from the other text.
 
+    Answers that have next to nothing in common are left unmarked: everything marked says nothing.
+
     >>> marked("it is blue", "it is red")
     ([('it is ', False), ('blue', True)], [('it is ', False), ('red', True)])
     """
@@ -24,6 +26,8 @@ def marked(old: str, new: str) -> tuple[list[Part], list[Part]]:
         return [(old, False)], [(new, False)]
     left, right = _TOKEN.findall(old), _TOKEN.findall(new)
     in_old, in_new = _kept([token.rstrip() for token in left], [token.rstrip() for token in right])
+    if 5 * sum(in_old) < min(len(left), len(right)):
+        return [(old, False)], [(new, False)]
     return _parts(left, in_old), _parts(right, in_new)
 
 

@@ -107,6 +107,7 @@
     if (boxes.length !== 2 || boxes[0].textContent === boxes[1].textContent) return;
     const lists = boxes.map((box) => box.textContent.match(tokens) ?? []);
     const keeps = kept(...lists.map((list) => list.map((token) => token.trimEnd())));
+    if (5 * keeps[0].size < Math.min(lists[0].length, lists[1].length)) return;
     boxes.forEach((box, side) => {
       const nodes = [];
       lists[side].forEach((token, place) => {

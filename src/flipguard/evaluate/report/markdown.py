@@ -1,0 +1,159 @@
+"""The report as a pull-request comment: bounded in size, with model text that cannot break out of its block."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from flipguard.evaluate.comparison import Answer, Comparison, Pair, Proportion
+from flipguard.evaluate.report import formatting
+from flipguard.evaluate.report.flips import worst_first, worst_slices
+from flipguard.evaluate.report.text import clean, clip, one_line
+
+MAX_CHARACTERS: Final = 59_000  # GitHub refuses comments of more than 65,536
+_FLIPS: Final = 10
+_SLICES: Final = 12
+_ANSWER: Final = 1_500
+_PROSE: Final = 1_000
+_ACTIVE = re.compile(r"([\\`*_\[\]|~$])")
+_LINKED = re.compile(r"[@#]|(?<=:)//|(?<=www)\.|(?<=GH)-", re.IGNORECASE)  # what hosts turn into links by themselves
+
+
+def render(comparison: Comparison, pairs: Sequence[Pair]) -> str:
+    """Verdict, numbers, the worst slices and the worst flips as Markdown."""
+    head = "\n".join([*_verdict(comparison), *_numbers(comparison), *_alignment(comparison), *_slices(comparison)])
+    worst = worst_first(pairs, "negative_flip")
+    flips: list[str] = []
+    room = MAX_CHARACTERS - len(head)
+    for pair in worst[:_FLIPS]:
+        block = _flip(pair)
+        if len(block) > room:
+            break
+        room -= len(block)
+        flips.append(block)
+    if flips:
+        title = f"### The {len(flips)} worst of {formatting.count(len(worst))} negative flips"
+        return "\n".join([head, title if len(flips) < len(worst) else "### Negative flips", "", *flips])
+    return head
+
+
+def prose(text: str) -> str:
+    r"""Text of ours that quotes names of others: nothing in it is a mark, a link, a tag or a mention.
+
+    >>> print(prose("a*b* <i> [t](u)"))
+    a\*b\* &lt;i&gt; \[t\](u)
+    """
+    line = html.escape(_ACTIVE.sub(r"\\\1", one_line(text, _PROSE)), quote=False)
+    return _apart(line)
+
+
+def _apart(text: str) -> str:
+    """Mentions, issue numbers and addresses with an invisible break, so that no host links them."""
+    return _LINKED.sub(lambda match: match.group() + "\u200b", text)
+
+
+def code(text: str, limit: int = 80) -> str:
+    """A name as a code span, which no name can end; a bar is drawn broken, so that no table cell ends there.
+
+    >>> code("a`b|c")
+    '`` a`b¦c ``'
+    """
+    line = one_line(text, limit).replace("|", "¦") or " "
+    ticks = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
+    space = " " if "`" in line else ""
+    return f"{ticks}{space}{line}{space}{ticks}"
+
+
+def fenced(text: str, limit: int = _ANSWER) -> str:
+    """Model text as a block with a fence longer than any it contains."""
+    shown, cut = clip(clean(text), limit)
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+    note = f"\n… {formatting.count(cut)} more characters" if cut else ""
+    return f"{fence}text\n{shown}{note}\n{fence}"
+
+
+def _verdict(comparison: Comparison) -> list[str]:
+    mark = {"pass": "✅", "fail": "❌", "inconclusive": "❔", "invalid": "⚠️", "none": "📏"}[comparison.verdict]
+    return [
+        f"## {mark} FlipGuard: {formatting.VERDICTS[comparison.verdict]}",
+        "",
+        f"**{prose(comparison.reason)}**",
+        "",
+        f"{code(comparison.old)} → {code(comparison.new)}. {formatting.EXPLANATION}",
+        "",
+    ]
+
+
+def _numbers(comparison: Comparison) -> list[str]:
+    nfr, wins, net = comparison.nfr, comparison.win_rate, comparison.net
+    limit = comparison.provenance.get("max_nfr")
+    shown = f"; limit {formatting.percent(limit)}" if isinstance(limit, int | float) else ""
+    lines = ["| | value | 95% interval | counts |", "|---|---:|---:|---:|", _row("**Negative flip rate**", nfr)]
+    lines.append(f"| its upper bound, one-sided{shown} | {formatting.percent(nfr.upper)} | | |")
+    if comparison.nfr_given_correct is not None:
+        lines.append(_row("of what the old model got right", comparison.nfr_given_correct))
+    lines.append(_row("Win rate", wins))
+    lines.append(f"| Net change | {formatting.points(net.value)} | {formatting.equation(net.p_value)} | |")
+    return [*lines, ""]
+
+
+def _row(name: str, share: Proportion) -> str:
+    interval = formatting.interval(share.low, share.high)
+    return f"| {name} | {formatting.percent(share.value)} | {interval} | {formatting.ratio(share)} |"
+
+
+def _alignment(comparison: Comparison) -> list[str]:
+    """One line on how the runs fit together."""
+    fit = comparison.alignment
+    counts = {
+        "matched": fit.matched,
+        "only in old": fit.only_old,
+        "only in new": fit.only_new,
+        "duplicates": fit.duplicates,
+        "changed prompts": fit.changed_prompts,
+        "invalid": comparison.invalid,
+        "inconsistent": comparison.inconsistent,
+    }
+    told = [f"{formatting.count(number)} {name}" for name, number in counts.items() if number or name == "matched"]
+    return [f"Alignment: {formatting.count(fit.old)} old, {formatting.count(fit.new)} new, {', '.join(told)}.", ""]
+
+
+def _slices(comparison: Comparison) -> list[str]:
+    """The worst categories first."""
+    slices = worst_slices(comparison.slices)
+    if not slices:
+        return []
+    lines = ["| category | n | negative flip rate | win rate | p (Holm) |", "|---|---:|---:|---:|---:|"]
+    lines += [
+        f"| {code(part.name, 60)} | {formatting.count(part.n)} | {formatting.rate(part.nfr)} "
+        f"| {formatting.percent(part.win_rate.value)} | {formatting.p_value(part.p_adjusted)} |"
+        for part in slices[:_SLICES]
+    ]
+    if len(slices) > _SLICES:
+        lines += ["", f"and {formatting.count(len(slices) - _SLICES)} more categories."]
+    return [*lines, ""]
+
+
+def _flip(pair: Pair) -> str:
+    """One flip, folded."""
+    change = "" if pair.change is None else f" {formatting.signed(pair.change)}"
+    title = _apart(prose(one_line(str(pair.id), 60)))
+    parts = [f"<details><summary><code>{title}</code>{change}</summary>", ""]
+    if pair.prompt:
+        parts += ["Prompt", "", fenced(pair.prompt, 600), ""]
+    for name, answer in (("Old", pair.old), ("New", pair.new)):
+        parts += [_heading(name, answer), "", fenced(_said(answer)), ""]
+    return "\n".join([*parts, "</details>", ""])
+
+
+def _heading(name: str, answer: Answer) -> str:
+    return name if answer.score is None else f"{name}, score {formatting.score(answer.score)}"
+
+
+def _said(answer: Answer) -> str:
+    """What there is to show of an answer."""
+    if answer.completion is not None:
+        return answer.completion
+    return f"error: {answer.error}" if answer.error else "(the text is not in the file)"

@@ -1,0 +1,96 @@
+"""The report as `flipguard compare` prints it: at most 80 columns, and no control character from the data."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Final
+
+from flipguard.evaluate.comparison import Comparison, Proportion
+from flipguard.evaluate.report import formatting
+from flipguard.evaluate.report.flips import worst_slices
+from flipguard.evaluate.report.text import clean, fit, one_line, width
+
+COLUMNS: Final = 80
+_SLICES: Final = 8
+_NAME: Final = 24
+
+
+def render(comparison: Comparison) -> str:
+    """Verdict and reason, how the runs fit together, the numbers, the worst slices."""
+    blocks = [_verdict(comparison), _alignment(comparison), _numbers(comparison), _slices(comparison)]
+    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+
+def _wrapped(text: str) -> list[str]:
+    """Lines of at most 80 columns, wide characters counted as two."""
+    lines: list[str] = []
+    for line in textwrap.wrap(" ".join(clean(text).split()), COLUMNS):
+        while width(line) > COLUMNS:
+            cut = next(size for size in range(len(line), 0, -1) if width(line[:size]) <= COLUMNS)
+            lines.append(line[:cut])
+            line = line[cut:]
+        lines.append(line)
+    return lines
+
+
+def _verdict(comparison: Comparison) -> list[str]:
+    name = formatting.VERDICTS[comparison.verdict].upper()
+    old, new = (one_line(model, COLUMNS) for model in (comparison.old, comparison.new))
+    title = f"{formatting.VERDICT_MARKS[comparison.verdict]} {name}: "
+    room = COLUMNS - width(title) - 3
+    if width(old) + width(new) > room:
+        old, new = (fit(model, room // 2).rstrip() for model in (old, new))
+    return [f"{title}{old} → {new}", *_wrapped(comparison.reason)]
+
+
+def _alignment(comparison: Comparison) -> list[str]:
+    """Before any number can mislead."""
+    side = comparison.alignment
+    counts = {
+        "matched": side.matched,
+        "only in old": side.only_old,
+        "only in new": side.only_new,
+        "duplicates": side.duplicates,
+        "changed prompts": side.changed_prompts,
+        "invalid": comparison.invalid,
+    }
+    told = ", ".join(f"{formatting.count(number)} {name}" for name, number in counts.items())
+    return _wrapped(f"{formatting.count(side.old)} old and {formatting.count(side.new)} new answers: {told}")
+
+
+def _numbers(comparison: Comparison) -> list[str]:
+    net = comparison.net
+    lines = [
+        _row("negative flips", comparison.nfr, f"upper bound {formatting.percent(comparison.nfr.upper)}"),
+        _row("positive flips", comparison.win_rate, ""),
+    ]
+    if comparison.nfr_given_correct is not None:
+        lines.append(_row("lost of the right", comparison.nfr_given_correct, ""))
+    lines.append(f"{'net change':<18}{formatting.points(net.value):<16}{formatting.equation(net.p_value)}")
+    others = f"{formatting.count(comparison.ties)} ties"
+    if comparison.inconsistent:
+        others += f", {formatting.count(comparison.inconsistent)} inconsistent"
+    return [*lines, f"{'the rest':<18}{others}"]
+
+
+def _row(name: str, share: Proportion, note: str) -> str:
+    """A rate with its interval and counts."""
+    interval = f"[{formatting.interval(share.low, share.high)}]"
+    line = f"{name:<18}{formatting.percent(share.value):<7}{interval:<16}{formatting.ratio(share):<19}{note}"
+    return line.rstrip()
+
+
+def _slices(comparison: Comparison) -> list[str]:
+    """The worst categories first."""
+    slices = worst_slices(comparison.slices)
+    if not slices:
+        return []
+    lines = [f"{'category':<{_NAME}}{'n':>7}  {'negative flips':<22}{'win rate':>9}{'p (Holm)':>11}"]
+    lines += [
+        f"{fit(part.name, _NAME - 1)} {formatting.count(part.n):>7}  {formatting.rate(part.nfr):<22}"
+        f"{formatting.percent(part.win_rate.value):>9}{formatting.p_value(part.p_adjusted):>11}"
+        for part in slices[:_SLICES]
+    ]
+    if len(slices) > _SLICES:
+        lines.append(f"and {formatting.count(len(slices) - _SLICES)} more in the report")
+    return lines
