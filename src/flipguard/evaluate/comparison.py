@@ -131,3 +131,11 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """The document written to comparison.json."""
         return {"schema": SCHEMA, **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A comparison with the pairs it was made of."""
+
+    comparison: Comparison
+    pairs: list[Pair]

@@ -1,0 +1,259 @@
+"""Two runs -> one Comparison: read, align, count, decide. What every number means stands in stats and outcomes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, get_args
+
+from flipguard import __version__
+from flipguard.errors import DataError, FlipGuardError, choose, shown
+from flipguard.evaluate import importers, stats
+from flipguard.evaluate.align import Aligned, align, from_judged
+from flipguard.evaluate.comparison import Alignment, Comparison, Net, Pair, Result, Slice
+from flipguard.evaluate.gate import decide
+from flipguard.evaluate.intake import DUPLICATES, BadLines, Duplicates, Intake
+from flipguard.evaluate.outcomes import drop
+from flipguard.evaluate.runs import Judged, Metric, Run
+
+SHOWN_BAD_LINES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `flipguard compare` can be told; checked when made."""
+
+    margin: float = 0.1
+    max_nfr: float | None = None
+    max_unmatched: float = 0.05
+    max_invalid: float = 0.02
+    duplicates: Duplicates = "error"
+    format: str | None = None
+    metric: Metric | None = None
+    skip_bad: int = 0
+    alpha: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.margin) and self.margin >= 0.0):
+            raise FlipGuardError(f"--margin {shown(self.margin)}: choose a number >= 0, in units of the score.")
+        for name, share in (("max-nfr", self.max_nfr), ("max-unmatched", self.max_unmatched)):
+            _check_share(name, share)
+        _check_share("max-invalid", self.max_invalid)
+        if not 0.0 < self.alpha < 0.5:
+            raise FlipGuardError(f"--alpha {shown(self.alpha)}: choose a number between 0 and 0.5, 0.05 for 95 %.")
+        if self.skip_bad < 0:
+            raise FlipGuardError(f"--skip-bad {self.skip_bad}: choose how many malformed lines to tolerate, 0 or more.")
+        if self.duplicates not in DUPLICATES:
+            raise FlipGuardError(
+                f"--duplicates: unknown rule '{self.duplicates}'. {choose(self.duplicates, DUPLICATES)}"
+            )
+        if self.metric is not None and self.metric not in get_args(Metric):
+            raise FlipGuardError(f"--metric: unknown '{self.metric}'. {choose(self.metric, get_args(Metric))}")
+        if self.format is not None:
+            importers.check_name(self.format)
+
+
+def compare(  # the keyword-only names are fields of the Comparison
+    pairs: Sequence[Pair],
+    alignment: Alignment,
+    *,
+    old: str,
+    new: str,
+    metric: Metric,
+    margin: float,
+    alpha: float = 0.05,
+) -> Comparison:
+    """Count the outcomes of `pairs` and put an interval to each rate; the verdict is still to be decided.
+
+    Args:
+        pairs: all matched pairs, invalid ones included.
+        alignment: how the two runs fitted together.
+        old: name of the model before.
+        new: name of the model after.
+        metric: how answers were graded; `nfr_given_correct` has a meaning for `correct` only, severity for `score`.
+        margin: change of score up to which a pair is a tie; 0 for the other metrics.
+        alpha: error of the bounds: 0.05 for 95 %.
+    """
+    whole, slices, right = _Tally(), dict[str, _Tally](), 0
+    for pair in pairs:
+        whole.add(pair)
+        right += pair.old.score == 1.0 and pair.outcome != "invalid"
+        for name in pair.categories:
+            slices.setdefault(name, _Tally()).add(pair)
+    return Comparison(
+        old=old,
+        new=new,
+        n=whole.n,
+        negative_flips=whole.negative_flip,
+        positive_flips=whole.positive_flip,
+        ties=whole.tie,
+        inconsistent=whole.inconsistent,
+        invalid=whole.invalid,
+        nfr=stats.proportion(whole.negative_flip, whole.n, alpha),
+        win_rate=stats.proportion(whole.positive_flip, whole.n, alpha),
+        nfr_given_correct=stats.proportion(whole.negative_flip, right, alpha) if metric == "correct" else None,
+        net=Net(
+            (whole.positive_flip - whole.negative_flip) / whole.n if whole.n else None,
+            stats.mcnemar(whole.negative_flip, whole.positive_flip),
+        ),
+        slices=_slices(slices, alpha),
+        alignment=alignment,
+        margin=margin,
+        alpha=alpha,
+        severity=_severity(pairs, margin) if metric == "score" and whole.n else None,
+    )
+
+
+def compare_files(old: Path, new: Path | None, options: Options, *, command: Sequence[str] = ()) -> Result:
+    """Compare two files of answers, or one that holds both sides, and decide by the limits in `options`.
+
+    Args:
+        old: the run of the model before, or, where `new` is None, a file of judgments.
+        new: the run of the model after.
+        options: margins, limits and how to read.
+        command: the command line as typed, kept in the provenance.
+    """
+    intake = Intake(options.duplicates, options.metric, BadLines(options.skip_bad))
+    runs = [importers.read(path, intake, options.format) for path in (old, new) if path is not None]
+    metric = runs[0][1].metric
+    margin = options.margin if metric == "score" else 0.0
+    aligned = _align(runs, old, margin)
+    names = _names([run for _, run in runs], (old, new))
+    comparison = compare(
+        aligned.pairs, aligned.alignment, old=names[0], new=names[1], metric=metric, margin=margin, alpha=options.alpha
+    )
+    verdict, reason = decide(
+        comparison, max_nfr=options.max_nfr, max_unmatched=options.max_unmatched, max_invalid=options.max_invalid
+    )
+    notes = _notes(aligned, intake.bad)
+    provenance = {
+        "flipguard": __version__,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": list(command),
+        "inputs": [_input(path, name, run) for name, run in runs for path in run.files],
+        "options": asdict(options),
+        "metric": metric,
+        **_reading(aligned, intake.bad),
+        "notes": notes,
+    }
+    reason = " ".join([reason, *notes])
+    return Result(replace(comparison, verdict=verdict, reason=reason, provenance=provenance), aligned.pairs)
+
+
+class _Tally:
+    """Outcomes counted; `n` are the valid ones."""
+
+    __slots__ = ("inconsistent", "invalid", "n", "negative_flip", "positive_flip", "tie")
+
+    def __init__(self) -> None:
+        self.n = self.negative_flip = self.positive_flip = self.tie = self.inconsistent = self.invalid = 0
+
+    def add(self, pair: Pair) -> None:
+        match pair.outcome:
+            case "tie":
+                self.tie += 1
+            case "negative_flip":
+                self.negative_flip += 1
+            case "positive_flip":
+                self.positive_flip += 1
+            case "inconsistent":
+                self.inconsistent += 1
+            case "invalid":
+                self.invalid += 1
+                return
+        self.n += 1
+
+
+def _slices(tallies: dict[str, _Tally], alpha: float) -> tuple[Slice, ...]:
+    named = sorted(tallies.items())
+    adjusted = stats.holm([stats.mcnemar(tally.negative_flip, tally.positive_flip) for _, tally in named])
+    return tuple(
+        Slice(
+            name=name,
+            n=tally.n,
+            negative_flips=tally.negative_flip,
+            positive_flips=tally.positive_flip,
+            nfr=stats.proportion(tally.negative_flip, tally.n, alpha),
+            win_rate=stats.proportion(tally.positive_flip, tally.n, alpha),
+            p_adjusted=p_value,
+        )
+        for (name, tally), p_value in zip(named, adjusted, strict=True)
+    )
+
+
+def _severity(pairs: Iterable[Pair], margin: float) -> dict[str, Any]:
+    """Mean of max(0, -d - margin) over the valid pairs; median, 90 % quantile and maximum over the negative flips."""
+    valid, drops = 0, []
+    for pair in pairs:
+        valid += pair.outcome != "invalid"
+        fall = drop(pair.old, pair.new, margin) if pair.outcome == "negative_flip" else None
+        if fall is not None:
+            drops.append(fall)
+    drops.sort()
+    quantiles = {"median": 0.5, "p90": 0.9, "max": 1.0}
+    tail = {name: drops[math.ceil(share * len(drops)) - 1] if drops else None for name, share in quantiles.items()}
+    return {"mean": math.fsum(drops) / valid, **tail}
+
+
+def _align(runs: Sequence[tuple[str, Run | Judged]], path: Path, margin: float) -> Aligned:
+    first = runs[0][1]
+    if len(runs) == 1 and isinstance(first, Judged):
+        return from_judged(first, margin=margin)
+    if len(runs) == 1:
+        raise DataError(f"{path}: holds one model's answers ({runs[0][0]}). Name the new run's file too.")
+    second = runs[1][1]
+    if isinstance(first, Judged) or isinstance(second, Judged):
+        both = first if isinstance(first, Judged) else second
+        raise DataError(
+            f"{both.files[0]}: already holds both models' answers. Compare it alone, without a second file."
+        )
+    return align(first, second, margin=margin)
+
+
+def _names(runs: Sequence[Run | Judged], paths: tuple[Path, Path | None]) -> tuple[str, str]:
+    names = [name for run in runs for name in ([run.old, run.new] if isinstance(run, Judged) else [run.name])]
+    if names[0] != names[1]:
+        return names[0], names[1]
+    return (str(paths[0]), str(paths[1])) if paths[1] is not None else (f"{names[0]} (old)", f"{names[1]} (new)")
+
+
+def _notes(aligned: Aligned, bad: BadLines) -> list[str]:
+    """What the reader of the verdict must know beside it, one sentence each."""
+    pairs = aligned.pairs
+    groups = {pair.id if pair.cluster is None else pair.cluster for pair in pairs}
+    single = sum(len({verdict["order"] for verdict in pair.verdicts}) == 1 for pair in pairs)
+    changed, duplicates = aligned.alignment.changed_prompts, aligned.alignment.duplicates
+    told = [
+        (len(bad.told), "Malformed lines skipped: {:,}."),
+        (duplicates, "Duplicate rows left out: {:,}."),
+        (changed, "Prompts that differ between the runs: {:,}."),
+        (single, "Pairs judged in one order only, so that position bias is not controlled: {:,}."),
+        (len(pairs) - len(groups), "Pairs that share a cluster with another, though intervals take them alone: {:,}."),
+    ]
+    return [sentence.format(count) for count, sentence in told if count]
+
+
+def _reading(aligned: Aligned, bad: BadLines) -> dict[str, Any]:
+    return {
+        "skipped": len(bad.told),
+        "skipped_lines": bad.told[:SHOWN_BAD_LINES],
+        "unmatched_examples": {"old": aligned.unmatched_old, "new": aligned.unmatched_new},
+    }
+
+
+def _input(path: Path, format_name: str, run: Run | Judged) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    rows = len(run.judgments) if isinstance(run, Judged) else len(run.entries)
+    return {"path": str(path), "format": format_name, "rows": rows, "sha256": digest}
+
+
+def _check_share(name: str, share: float | None) -> None:
+    if share is not None and not 0.0 <= share <= 1.0:
+        raise FlipGuardError(f"--{name} {shown(share)}: choose a share between 0 and 1; 0.05 is 5 %.")

@@ -1,0 +1,82 @@
+"""Comparison x limits -> verdict and the sentence that decided it. A gate is a non-inferiority test on the NFR."""
+
+from __future__ import annotations
+
+from flipguard.evaluate.comparison import Comparison, Decision
+from flipguard.evaluate.stats import lower_bound, prompts_to_decide
+
+EXIT_CODES: dict[Decision, int] = {"pass": 0, "none": 0, "fail": 1, "inconclusive": 3, "invalid": 4}
+
+
+def decide(
+    comparison: Comparison, *, max_nfr: float | None, max_unmatched: float = 0.05, max_invalid: float = 0.02
+) -> tuple[Decision, str]:
+    """Whether the update may go out.
+
+    Args:
+        comparison: what was counted; its own verdict is not looked at.
+        max_nfr: the limit on the rate of negative flips; None asks for no verdict.
+        max_unmatched: the largest share of prompts without a partner in the other run.
+        max_invalid: the largest share of matched pairs that could not be graded.
+
+    Returns:
+        `invalid` where the data cannot be trusted, then `none` without a limit; else `pass` where the one-sided upper
+        bound of the NFR is within the limit, `fail` where the lower bound is above it, `inconclusive` between.
+    """
+    trouble = _trouble(comparison, max_unmatched, max_invalid)
+    if trouble is not None:
+        return "invalid", trouble
+    counted = f"{comparison.nfr.k:,} of {comparison.nfr.n:,} answers got worse ({percent(comparison.nfr.value or 0.0)})"
+    if max_nfr is None:
+        return "none", f"{counted}; no limit was asked for, --max-nfr sets one."
+    sure = f"with {100 * (1 - comparison.alpha):g} % confidence"
+    upper, lower = comparison.nfr.upper, lower_bound(comparison.nfr.k, comparison.nfr.n, comparison.alpha)
+    if upper <= max_nfr:
+        bound, limit = apart(upper, max_nfr)
+        return "pass", f"{counted}; {sure} at most {bound} do, within the limit of {limit}."
+    if lower > max_nfr:
+        bound, limit = apart(lower, max_nfr)
+        return "fail", f"{counted}; {sure} at least {bound} do, above the limit of {limit}."
+    bound, limit = apart(upper, max_nfr)
+    return "inconclusive", (
+        f"{counted}; {sure} at least {percent(lower)} and at most {bound} do, each bound taken alone, "
+        f"and the limit of {limit} lies between: {_more(comparison, max_nfr)}."
+    )
+
+
+def percent(share: float, digits: int = 2) -> str:
+    """A share as it is printed: 0.0485 is "4.85 %"."""
+    return f"{100.0 * share:.{digits}f} %"
+
+
+def apart(one: float, other: float) -> tuple[str, str]:
+    """Two shares printed with as many digits as it takes to see which is larger."""
+    digits = next((d for d in range(2, 12) if one == other or percent(one, d) != percent(other, d)), 12)
+    return percent(one, digits), percent(other, digits)
+
+
+def _trouble(comparison: Comparison, max_unmatched: float, max_invalid: float) -> str | None:
+    alignment = comparison.alignment
+    unmatched, share = alignment.only_old + alignment.only_new, alignment.unmatched_share
+    if share > max_unmatched:
+        shares = apart(share, max_unmatched)
+        return (
+            f"{unmatched:,} of {unmatched + alignment.matched:,} prompts have no partner in the other run "
+            f"({shares[0]}, --max-unmatched allows {shares[1]}): only in old {alignment.only_old:,}, "
+            f"only in new {alignment.only_new:,}."
+        )
+    total = comparison.n + comparison.invalid
+    if total and comparison.invalid / total > max_invalid:
+        shares = apart(comparison.invalid / total, max_invalid)
+        return (
+            f"{comparison.invalid:,} of {total:,} pairs could not be graded "
+            f"({shares[0]}, --max-invalid allows {shares[1]})."
+        )
+    return "There is no valid pair to compare." if comparison.n == 0 else None
+
+
+def _more(comparison: Comparison, max_nfr: float) -> str:
+    prompts = prompts_to_decide(comparison.nfr.k, comparison.nfr.n, max_nfr, alpha=comparison.alpha)
+    if prompts is None:
+        return "the rate is too close to the limit for any number of prompts to decide"
+    return f"if the rate stays, about {prompts:,} prompts would decide"

@@ -1,0 +1,63 @@
+"""Write a result: comparison.json, flips.jsonl, then the views of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+
+from flipguard.evaluate.comparison import Answer, Pair, Result
+from flipguard.evaluate.outcomes import drop
+from flipguard.files import to_json, write_bytes, write_jsonl, write_text
+from flipguard.records import Row
+
+
+def write_results(folder: Path, result: Result) -> list[Path]:
+    """Write all result files into `folder`, each whole or not at all, and return their paths.
+
+    The data come first, so that they are there even if a view cannot be made.
+    """
+    comparison, flips = folder / "comparison.json", folder / "flips.jsonl"
+    write_bytes(comparison, to_json(result.comparison.to_json(), orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    write_jsonl(flips, flip_rows(result))
+    written = [comparison, flips]
+    for name, text in _views(result):
+        write_text(folder / name, text)
+        written.append(folder / name)
+    return written
+
+
+def flip_rows(result: Result) -> Iterator[Row]:
+    """One row per negative flip, the worst first; where there are no scores, in the order of the old run."""
+    margin = result.comparison.margin
+    flips = [pair for pair in result.pairs if pair.outcome == "negative_flip"]
+    flips.sort(key=lambda pair: -(drop(pair.old, pair.new, margin) or 0.0))
+    return (_row(pair, margin) for pair in flips)
+
+
+def _row(pair: Pair, margin: float) -> Row:
+    return {
+        "id": pair.id,
+        "repeat": pair.repeat,
+        "severity": drop(pair.old, pair.new, margin),
+        "change": pair.change,
+        "prompt": pair.prompt,
+        "category": list(pair.categories),
+        "cluster": pair.cluster,
+        "old": _answer(pair.old),
+        "new": _answer(pair.new),
+        "verdicts": list(pair.verdicts),
+    }
+
+
+def _answer(answer: Answer) -> Row:
+    return {"score": answer.score, "completion": answer.completion}
+
+
+def _views(result: Result) -> Iterator[tuple[str, str]]:
+    from flipguard.evaluate.report import html, junit, markdown
+
+    yield "report.md", markdown.render(result.comparison, result.pairs)
+    yield "junit.xml", junit.render(result.comparison)
+    yield "report.html", html.render(result.comparison, result.pairs)
