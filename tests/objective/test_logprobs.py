@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flipguard.objective import logprobs
 from flipguard.objective.divergences import forward_kl
 from flipguard.objective.logprobs import (
     completion_lengths,
@@ -91,7 +92,8 @@ def test_the_head_never_sees_more_than_a_tile_nor_anything_but_the_completion(ti
     assert sum(head.rows) == 2 * int(mask[:, 1:].sum())  # once forward, once more in backward
 
 
-def test_nothing_is_computed_twice_without_gradients():
+def test_nothing_is_computed_twice_nor_checkpointed_without_gradients(monkeypatch):
+    monkeypatch.setattr(logprobs, "checkpoint", None)
     hidden, weight, input_ids, mask = batch()
     head = CountingHead(weight)
     with torch.no_grad():

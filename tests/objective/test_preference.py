@@ -186,6 +186,16 @@ def test_ipo_is_at_rest_at_its_target_margin_and_pushes_back_beyond(seed, beta):
 
 @few
 @given(seed=seeds, beta=betas)
+def test_ipo_is_the_squared_distance_of_per_token_averages_from_its_target(seed, beta):
+    """By hand: each completion's log-ratio over its own length."""
+    logps = pairs(seed)
+    columns = zip(*(column.tolist() for column in logps), strict=True)
+    expected = [((pc - rc) / lc - (pr - rr) / lr - 1 / (2 * beta)) ** 2 for pc, pr, rc, rr, lc, lr in columns]
+    assert ipo(logps, beta=beta).tolist() == pytest.approx(expected, rel=1e-9)
+
+
+@few
+@given(seed=seeds, beta=betas)
 def test_ipo_sees_averages_so_repeating_a_text_changes_nothing(seed, beta):
     logps = pairs(seed)
     twice = PairLogps(*(2 * column for column in logps))

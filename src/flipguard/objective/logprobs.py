@@ -118,7 +118,7 @@ def _log_softmax(logits: Tensor) -> Tensor:
 def _in_tiles(function: Callable[[Tensor, Tensor], Tensor], left: Tensor, right: Tensor, *, tile_tokens: int) -> Tensor:
     """`function` over two aligned columns of N rows, a tile at a time, recomputed in the backward pass -> [N]."""
     tiles = zip(torch.split(left, tile_tokens), torch.split(right, tile_tokens), strict=True)
-    if not torch.is_grad_enabled():
+    if not torch.is_grad_enabled():  # nothing to recompute: spare the bookkeeping, random state included
         return torch.cat([function(*tile) for tile in tiles])
     return torch.cat([checkpoint(function, *tile, use_reentrant=False) for tile in tiles])
 
