@@ -149,9 +149,20 @@ def _worker(options: GenerateOptions, engine: Engine, located: list[Located], un
 
 
 def _fingerprint(options: GenerateOptions, engine: Engine, located: list[Located]) -> Row:
-    names = ("engine", "max_new_tokens", "temperature", "top_p", "top_k", "samples", "batch_size", "seed", "template")
+    names = (
+        "model",
+        "engine",
+        "max_new_tokens",
+        "temperature",
+        "top_p",
+        "top_k",
+        "samples",
+        "batch_size",
+        "seed",
+        "template",
+    )
     chosen = {name: value for name, value in asdict(options).items() if name in names}
-    return {"stage": "generate", **engine.identity(), "prompts_sha256": rows_sha256(located), **chosen}
+    return {"stage": "generate", **chosen, **engine.identity(), "prompts_sha256": rows_sha256(located)}
 
 
 def _settings(options: GenerateOptions) -> Settings:
