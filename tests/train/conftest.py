@@ -96,7 +96,7 @@ def make_recipe(tmp_path, model_folder, make_pairs):
             "algorithm": "dpo",
             "model": str(model_folder),
             "data": {"train": "pairs.jsonl"},
-            "trainer": {"learning_rate": 1e-2, "per_device_train_batch_size": 8, "max_steps": 6, "use_cpu": True},
+            "trainer": {"learning_rate": 1e-2, "per_device_train_batch_size": 8, "max_steps": 24, "use_cpu": True},
         }
         recipe |= sections
         path = tmp_path / f"{name}.yaml"

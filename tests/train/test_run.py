@@ -42,7 +42,7 @@ def test_dpo_leaves_a_model_folder_a_card_and_every_metric_of_every_step(make_re
     assert AutoTokenizer.from_pretrained(trained.path).chat_template
     assert "gamma: 0.01" in (trained.path / "README.md").read_text()
     steps = history(trained.path)
-    assert [entry["step"] for entry in steps] == [1, 2, 3, 4, 5, 6]
+    assert [entry["step"] for entry in steps] == list(range(1, 25))
     assert all(entry.keys() >= METRICS for entry in steps)
     assert steps[0]["flip/rate"] == 0.0
     assert max(entry["flip/rate"] for entry in steps) > 0
@@ -51,8 +51,10 @@ def test_dpo_leaves_a_model_folder_a_card_and_every_metric_of_every_step(make_re
 
 @pytest.mark.parametrize("algorithm", ["ipo", "hinge", "dpop", "rpo"])
 def test_every_pairwise_algorithm_trains(make_recipe, algorithm):
-    trained = train(make_recipe(algorithm=algorithm))
-    assert trained.metrics["rewards/accuracies"] > 0.5
+    trained = train(make_recipe(algorithm=algorithm, constraint={"gate": "off"}))
+    steps = history(trained.path)
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    assert steps[-1]["rewards/margins"] > 0
 
 
 @pytest.mark.parametrize("divergence", ["kl", "reverse_kl", "js", "wasserstein"])

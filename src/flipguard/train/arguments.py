@@ -39,9 +39,12 @@ def training_arguments(recipe: Recipe, *, place: str) -> Any:
     if not torch.cuda.is_available():
         values.setdefault("dataloader_pin_memory", False)
     try:
-        return kind(**values)
+        arguments = kind(**values)
     except (ValueError, TypeError, ImportError) as error:
         raise RecipeError(f"{place}: trainer: {str(error).strip().splitlines()[0]}") from None
+    if arguments.eval_strategy != "no" and recipe.data.eval is None:
+        raise RecipeError(f"{place}: trainer.eval_strategy: there is nothing to evaluate on; set data.eval.")
+    return arguments
 
 
 def lora_config(recipe: Recipe, *, place: str) -> Any:

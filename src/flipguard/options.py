@@ -1,0 +1,85 @@
+"""The options of each verb, by the name of the verb."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def demo(parser: argparse.ArgumentParser) -> None:
+    """Where the demo goes, and what it aligns with."""
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for everything (default: demo)")
+    parser.add_argument("--seed", type=int, default=0, help="of the world and of training (default: 0)")
+    parser.add_argument(
+        "--algorithms", nargs="+", default=["dpo"], choices=["dpo"], metavar="NAME", help="what to align with: dpo"
+    )
+
+
+def sandbox(parser: argparse.ArgumentParser) -> None:
+    """Which sandbox."""
+    parser.add_argument("--out", type=Path, required=True, help="folder of the sandbox")
+    parser.add_argument("--seed", type=int, default=0, help="of prompts, demonstrations and weights (default: 0)")
+    parser.add_argument("--pairs-from", type=Path, help="generations to make OUT/data/pairs.jsonl from")
+
+
+def train(parser: argparse.ArgumentParser) -> None:
+    """Which recipe; overrides are read apart, since every value of a recipe is one."""
+    parser.add_argument("recipe", type=Path, metavar="RECIPE.yaml", help="what to train, on what, how")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--overwrite", action="store_true", help="start anew where the output folder holds a run")
+    parser.usage = "flipguard train RECIPE.yaml [--section.key VALUE ...] [--resume] [--overwrite] [--json]"
+
+
+def generate(parser: argparse.ArgumentParser) -> None:
+    """Which model answers what, and how."""
+    add = parser.add_argument
+    add("--model", required=True, help="model folder or hub id; PEFT adapters too")
+    add("--prompts", type=Path, required=True, help="JSONL of prompt rows")
+    add("--out", type=Path, required=True, help="JSONL to write")
+    add("--engine", default="transformers", help="transformers, or package.module:function (default: transformers)")
+    add("--max-new-tokens", type=int, default=256, help="cut answers there (default: 256)")
+    add("--temperature", type=float, default=0.0, help="0 is greedy (default: 0)")
+    add("--top-p", type=float, default=1.0, help="sample from this much probability (default: 1)")
+    add("--top-k", type=int, default=0, help="sample from this many tokens, 0: all (default: 0)")
+    add("--samples", type=int, default=1, help="answers per prompt (default: 1)")
+    add("--batch-size", type=int, default=32, help="prompts answered at once (default: 32)")
+    add("--seed", type=int, default=0, help="of the samples (default: 0)")
+    add("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (default: auto)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    add("--template", default="auto", help="auto: chat template for plain texts too; off: as they are")
+    add("--overwrite", action="store_true", help="begin again, whatever is there")
+
+
+def judge(parser: argparse.ArgumentParser) -> None:
+    """Who grades what."""
+    add = parser.add_argument
+    add("--judge", required=True, help="exact_match, or package.module:function")
+    add("--old", type=Path, required=True, help="generations of the model before")
+    add("--new", type=Path, required=True, help="generations of the model after")
+    add("--out", type=Path, required=True, help="JSONL to write")
+    add("--batch-size", type=int, default=64, help="pairs graded at once (default: 64)")
+    add("--overwrite", action="store_true", help="begin again, whatever is there")
+
+
+def compare(parser: argparse.ArgumentParser) -> None:
+    """What is compared, read how, judged by which limits."""
+    add = parser.add_argument
+    add("old", type=Path, metavar="OLD", help="scores of the model before, or judgments of both")
+    add("new", type=Path, metavar="NEW", nargs="?", help="scores of the model after")
+    add("--out", type=Path, default=Path("report"), help="folder for the result files (default: report)")
+    add("--max-nfr", type=float, help="the limit, as a share: 0.05 allows 5 %% of answers to get worse")
+    add("--margin", type=float, default=0.1, help="a change of score up to this is a tie (default: 0.1)")
+    add("--max-unmatched", type=float, default=0.05, help="beyond this share without partner: invalid (default: 0.05)")
+    add("--max-invalid", type=float, default=0.02, help="beyond this share not graded: invalid (default: 0.02)")
+    add("--duplicates", default="error", help="one id twice: error, first or last (default: error)")
+    add("--format", help="of the files; found by looking if not given")
+    add("--metric", help="what to compare where a file holds several: score or correct")
+    add("--skip-bad", type=int, default=0, metavar="N", help="tolerate up to N malformed lines (default: 0)")
+    add("--alpha", type=float, default=0.05, help="error of the bounds (default: 0.05)")
+
+
+def plan(parser: argparse.ArgumentParser) -> None:
+    """Which limit is to be passed."""
+    parser.add_argument("--limit", type=float, required=True, help="the limit compare will get as --max-nfr")
+    parser.add_argument("--true-nfr", type=float, help="the rate you expect (default: half the limit)")
+    parser.add_argument("--power", type=float, default=0.8, help="probability to pass (default: 0.8)")
