@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -42,7 +43,14 @@ def wilson(k: int, n: int) -> Proportion:
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     high = min(1.0, middle + half)
-    return Proportion(k=k, n=n, value=share, low=max(0.0, middle - half), high=high, upper=middle + 0.84 * half)
+    return Proportion(
+        k=k,
+        n=n,
+        value=share,
+        low=max(0.0, middle - half),
+        high=high,
+        upper=min(1.0, share + 0.9 * (high - share) + 1e-9),
+    )
 
 
 def summarise(pairs: Sequence[Pair], **changes: object) -> Comparison:
@@ -68,7 +76,7 @@ def summarise(pairs: Sequence[Pair], **changes: object) -> Comparison:
         margin=0.1,
         alpha=0.05,
         verdict="fail",
-        reason="The upper end of the negative flip rate, 6.4%, is above the limit of 5.0%.",
+        reason="The upper end of the negative flip rate, 6.4 %, is above the limit of 5 %.",
         provenance={
             "max_nfr": 0.05,
             "command": "flipguard compare old.jsonl new.jsonl --max-nfr 0.05 --out report",
@@ -87,10 +95,11 @@ def _slice(name: str, pairs: Sequence[Pair]) -> Slice:
     return Slice(name, len(mine), worse, better, wilson(worse, len(mine)), wilson(better, len(mine)), 0.031)
 
 
-WORDS = (
+WORDS = re.findall(
+    r"\w+",
     "the model answers this question about water heat light and sound with a short clear reason that holds because "
-    "energy moves from warm places to cold ones until nothing is left to move"
-).split()
+    "energy moves from warm places to cold ones until nothing is left to move",
+)
 CATEGORIES = ("reasoning", "coding", "writing", "safety", "knowledge", "数学", "ترجمة")
 
 

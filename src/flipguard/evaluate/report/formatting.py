@@ -66,38 +66,38 @@ def percent(value: float | None) -> str:
     """A share as a percentage.
 
     >>> percent(0.0423), percent(0.0035), percent(0.0), percent(0.99999), percent(None)
-    ('4.2%', '0.35%', '0%', '>99.9%', 'n/a')
+    ('4.2 %', '0.35 %', '0 %', '>99.9 %', 'n/a')
     """
-    return NOTHING if value is None else f"{_digits(value)}%"
+    return NOTHING if value is None else f"{_digits(value)} %"
 
 
-def tick(value: float) -> str:
-    """A share at an axis.
+def exact(value: float) -> str:
+    """A share that somebody chose, a limit or a tick: as it is, not rounded.
 
-    >>> tick(0.05), tick(0.025)
-    ('5%', '2.5%')
+    >>> exact(0.05), exact(0.0125)
+    ('5 %', '1.25 %')
     """
-    return f"{100 * value:.4g}%"
+    return f"{100 * value:.6g} %"
 
 
 def interval(low: float | None, high: float | None) -> str:
     """Both ends of an interval of shares.
 
     >>> interval(0.031, 0.0559)
-    '3.1–5.6%'
+    '3.1–5.6 %'
     """
     if low is None or high is None:
         return NOTHING
     if low < 0:
         return f"{points(low)} to {points(high)}"
-    return f"{_digits(low)}–{_digits(high)}%"
+    return f"{_digits(low)}–{_digits(high)} %"
 
 
 def rate(proportion: Proportion) -> str:
     """A proportion with its interval, for a line of text.
 
     >>> rate(Proportion(k=5, n=100, value=0.05, low=0.0215, high=0.1118, upper=0.1022))
-    '5.0% [2.1–11.2%]'
+    '5.0 % [2.1–11.2 %]'
     """
     if proportion.value is None:
         return NOTHING

@@ -61,7 +61,7 @@ def _figures(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _figure(tone: str, name: str, share: Proportion, what: str) -> dict[str, Any]:
-    notes = [f"{formatting.ratio(share)} {what}", f"95% interval {formatting.interval(share.low, share.high)}"]
+    notes = [f"{formatting.ratio(share)} {what}", f"95 % interval {formatting.interval(share.low, share.high)}"]
     return {"tone": tone, "name": name, "value": formatting.percent(share.value), "notes": notes}
 
 
@@ -76,8 +76,8 @@ def _floor(comparison: Comparison) -> Interval | None:
 def _strip(comparison: Comparison) -> str:
     nfr = comparison.nfr
     limit = limit_of(comparison)
-    title = f"Negative flip rate {formatting.rate(nfr)}, one-sided 95% upper bound {formatting.percent(nfr.upper)}"
-    title += "" if limit is None else f", limit {formatting.percent(limit)}"
+    title = f"Negative flip rate {formatting.rate(nfr)}, one-sided 95 % upper bound {formatting.percent(nfr.upper)}"
+    title += "" if limit is None else f", limit {formatting.exact(limit)}"
     return drawing(strip(interval(nfr), upper=nfr.upper, limit=limit, floor=_floor(comparison), title=title))
 
 
@@ -86,12 +86,12 @@ def _legend(comparison: Comparison) -> list[tuple[str, str]]:
     nfr = comparison.nfr
     legend = [
         ("dot", f"observed {formatting.percent(nfr.value)}"),
-        ("interval", f"95% interval {formatting.interval(nfr.low, nfr.high)}"),
-        ("bound", f"upper bound {formatting.percent(nfr.upper)} (one-sided 95%)"),
+        ("interval", f"95 % interval {formatting.interval(nfr.low, nfr.high)}"),
+        ("bound", f"upper bound {formatting.percent(nfr.upper)} (one-sided 95 %)"),
     ]
     limit, floor = limit_of(comparison), _floor(comparison)
     if limit is not None:
-        legend.append(("limit", f"limit {formatting.percent(limit)}"))
+        legend.append(("limit", f"limit {formatting.exact(limit)}"))
     if floor is not None:
         legend.append(("floor", f"old model against itself {formatting.percent(floor.value)}"))
     return legend

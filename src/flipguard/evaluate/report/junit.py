@@ -63,7 +63,7 @@ def _limited(name: str, share: float, limit: object) -> _Case:
     shown = formatting.percent(share)
     if not isinstance(limit, int | float):
         return _Case(name, "skipped", f"{shown}; no limit was recorded.")
-    message = f"{shown}; the limit is {formatting.percent(limit)}."
+    message = f"{shown}; the limit is {formatting.exact(limit)}."
     return _Case(name, "error" if share > limit else "passed", message)
 
 

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from flipguard.evaluate.report.formatting import percent
-from flipguard.evaluate.report.formatting import tick as tick_label
+from flipguard.evaluate.report.formatting import exact
 from flipguard.evaluate.report.text import clean
 
 
@@ -88,7 +87,7 @@ def strip(nfr: Interval, *, upper: float, limit: float | None, floor: Interval |
         parts.append(f'<rect class="beyond" x="{axis.at(limit)}" y="16" width="{rest:.2f}%" height="{base - 16}"/>')
     for tick in axis.ticks():
         parts.append(_line("grid", axis.at(tick), axis.at(tick), 16, base))
-        parts.append(f'<text class="tick" x="{axis.at(tick)}" y="{height - 5}">{tick_label(tick)}</text>')
+        parts.append(f'<text class="tick" x="{axis.at(tick)}" y="{height - 5}">{exact(tick)}</text>')
     parts.append(_line("axis", axis.at(axis.low), axis.at(axis.high), base, base))
     if nfr.value is not None:
         parts.append(_whisker(axis, nfr, 36))
@@ -101,7 +100,7 @@ def strip(nfr: Interval, *, upper: float, limit: float | None, floor: Interval |
     if limit is not None:
         parts.append(_line("limit", axis.at(limit), axis.at(limit), 14, base))
         side = "end" if float(axis.at(limit)[:-1]) > 50 else "start"
-        parts.append(f'<text class="limit-label {side}" x="{axis.at(limit)}" y="11">limit {percent(limit)}</text>')
+        parts.append(f'<text class="limit-label {side}" x="{axis.at(limit)}" y="11">limit {exact(limit)}</text>')
     return "".join(parts) + "</svg>"
 
 
@@ -123,7 +122,7 @@ def forest_row(share: Interval, axis: Axis, *, reference: float | None, tone: st
 def forest_axis(axis: Axis) -> str:
     """The scale above the rows of a forest plot."""
     parts = ['<svg class="forest-axis" width="100%" height="16" aria-hidden="true" focusable="false">']
-    parts += [f'<text class="tick" x="{axis.at(tick)}" y="12">{tick_label(tick)}</text>' for tick in axis.ticks(3)]
+    parts += [f'<text class="tick" x="{axis.at(tick)}" y="12">{exact(tick)}</text>' for tick in axis.ticks(3)]
     return "".join(parts) + "</svg>"
 
 

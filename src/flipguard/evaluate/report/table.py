@@ -26,11 +26,7 @@ def render_table(rows: Sequence[tuple[str, Comparison]]) -> str:
 
 def _cells(name: str, comparison: Comparison) -> tuple[str, ...]:
     shares = (formatting.rate(comparison.nfr), formatting.rate(comparison.win_rate))
-    label = one_line(name, 60)
-    label = (
-        label if label.replace(" ", "").replace("-", "").isalnum() else code(label) if "`" in label else prose(label)
-    )
-    return (label, *shares, formatting.points(comparison.net.value), formatting.count(comparison.n))
+    return (prose(one_line(name, 60)), *shares, formatting.points(comparison.net.value), formatting.count(comparison.n))
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -12,7 +12,7 @@ from flipguard.evaluate.report.text import clean, fit, one_line, width
 
 COLUMNS: Final = 80
 _SLICES: Final = 8
-_NAME: Final = 24
+_NAME: Final = 20
 
 
 def render(comparison: Comparison) -> str:
@@ -61,23 +61,23 @@ def _alignment(comparison: Comparison) -> list[str]:
 def _numbers(comparison: Comparison) -> list[str]:
     net = comparison.net
     lines = [
-        _row("negative flips", comparison.nfr, f"upper bound {formatting.percent(comparison.nfr.upper)}"),
-        _row("positive flips", comparison.win_rate, ""),
+        _row("negative flips", comparison.nfr),
+        f"{'  upper bound':<18}{formatting.percent(comparison.nfr.upper):<8}one-sided, what a limit is held against",
+        _row("positive flips", comparison.win_rate),
     ]
     if comparison.nfr_given_correct is not None:
-        lines.append(_row("lost of the right", comparison.nfr_given_correct, ""))
-    lines.append(f"{'net change':<18}{formatting.points(net.value):<16}{formatting.equation(net.p_value)}")
+        lines.append(_row("lost of the right", comparison.nfr_given_correct))
+    lines.append(f"{'net change':<18}{formatting.points(net.value):<24}{formatting.equation(net.p_value)}")
     others = f"{formatting.count(comparison.ties)} ties"
     if comparison.inconsistent:
         others += f", {formatting.count(comparison.inconsistent)} inconsistent"
     return [*lines, f"{'the rest':<18}{others}"]
 
 
-def _row(name: str, share: Proportion, note: str) -> str:
+def _row(name: str, share: Proportion) -> str:
     """A rate with its interval and counts."""
     interval = f"[{formatting.interval(share.low, share.high)}]"
-    line = f"{name:<18}{formatting.percent(share.value):<7}{interval:<16}{formatting.ratio(share):<19}{note}"
-    return line.rstrip()
+    return f"{name:<18}{formatting.percent(share.value):<8}{interval:<16}{formatting.ratio(share)}"
 
 
 def _slices(comparison: Comparison) -> list[str]:
@@ -85,9 +85,9 @@ def _slices(comparison: Comparison) -> list[str]:
     slices = worst_slices(comparison.slices)
     if not slices:
         return []
-    lines = [f"{'category':<{_NAME}}{'n':>7}  {'negative flips':<22}{'win rate':>9}{'p (Holm)':>11}"]
+    lines = [f"{'category':<{_NAME}}{'n':>7}  {'negative flips':<24}{'win rate':>9}{'p (Holm)':>11}"]
     lines += [
-        f"{fit(part.name, _NAME - 1)} {formatting.count(part.n):>7}  {formatting.rate(part.nfr):<22}"
+        f"{fit(part.name, _NAME - 1)} {formatting.count(part.n):>7}  {formatting.rate(part.nfr):<24}"
         f"{formatting.percent(part.win_rate.value):>9}{formatting.p_value(part.p_adjusted):>11}"
         for part in slices[:_SLICES]
     ]

@@ -116,11 +116,11 @@
         if (last && last.differs === differs) last.text += token;
         else nodes.push({ differs, text: token });
       });
-      box.replaceChildren(...nodes.map(({ differs, text }) => {
-        if (!differs) return text;
+      box.replaceChildren(...nodes.flatMap(({ differs, text }) => {
+        if (!differs) return [text];
         const mark = document.createElement("mark");
-        mark.textContent = text;
-        return mark;
+        mark.textContent = text.trimEnd();
+        return [mark, text.slice(mark.textContent.length)];
       }));
     });
   }

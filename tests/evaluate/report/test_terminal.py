@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import replace
+
+import pytest
+
+from flipguard.evaluate.report import terminal
+from flipguard.evaluate.report.text import width
+
+
+def bad(text):
+    return [c for c in text if c != "\n" and unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"}]
+
+
+def test_no_control_character_of_the_data_reaches_the_terminal(hostile_example):
+    text = terminal.render(hostile_example[0])
+    assert bad(text) == []
+    assert "\u202e" not in text
+    text.encode("utf-8")
+
+
+@pytest.mark.parametrize("name", ["acme/base", "很长的模型名字" * 20, "x" * 300])
+def test_no_line_is_wider_than_eighty_columns(name, make_scored, make_comparison):
+    pairs = [replace(pair, categories=(name,)) for pair in make_scored(300)]
+    comparison = make_comparison(pairs, old=name, new=name, reason=f"{name} is why. " * 5)
+    assert max(map(width, terminal.render(comparison).split("\n"))) <= 80
+
+
+def test_large_numbers_keep_the_columns(make_scored, make_comparison):
+    comparison = make_comparison(make_scored(30))
+    big = replace(comparison.nfr, k=1_234_567, n=1_234_567, value=0.99999, low=0.99991, high=0.99999, upper=0.99999)
+    big_slice = replace(comparison.slices[0], n=1_234_567, nfr=big, win_rate=big, p_adjusted=1e-300)
+    wide = replace(comparison, nfr=big, win_rate=big, nfr_given_correct=big, slices=(big_slice,))
+    assert max(map(width, terminal.render(wide).split("\n"))) <= 80
+
+
+def test_eight_slices_and_the_number_of_the_others(make_scored, make_comparison):
+    pairs = [replace(pair, categories=(f"c{index % 12}",)) for index, pair in enumerate(make_scored(120))]
+    text = terminal.render(make_comparison(pairs))
+    assert "and 4 more in the report" in text
+
+
+def test_verdict_reason_alignment_rates_in_this_order(make_scored, make_comparison):
+    text = terminal.render(make_comparison(make_scored(100)))
+    places = [
+        text.index(part) for part in ("FAIL", "is above the limit", "only in old", "negative flips", "net change")
+    ]
+    assert places == sorted(places)
+
+
+def test_an_empty_comparison_is_told(make_comparison):
+    text = terminal.render(make_comparison([], verdict="invalid", reason="Nothing matched."))
+    assert "INVALID" in text
+    assert "n/a" in text
