@@ -43,7 +43,8 @@ def _metric(source: Source, intake: Intake) -> Metric:
                 f"{source.path}: --metric {intake.metric}: scores have none. {choose(intake.metric, METRICS)}"
             )
         return intake.metric
-    return "correct" if any("correct" in row for row in source.rows) else "score"
+    graded = next((row for row in source.rows if "correct" in row or "score" in row), {})
+    return "correct" if "correct" in graded else "score"
 
 
 def _name(source: Source) -> str:

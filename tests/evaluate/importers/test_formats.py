@@ -1,0 +1,126 @@
+"""How a format is found, and what is said where none is."""
+
+import gzip
+import os
+import sys
+
+import pytest
+
+from flipguard.errors import DataError
+from flipguard.evaluate import importers
+from flipguard.evaluate.intake import Intake
+from flipguard.evaluate.runs import Judged, Run
+
+SCORES = [{"id": 1, "score": 0.5}]
+JUDGMENTS = [{"id": 1, "judge": "j", "old": {"score": 1}, "new": {"score": 0}}]
+
+
+def test_every_format_has_both_functions_and_says_why_it_is_not_one(write):
+    source = importers.Source.of(write("x.jsonl", [{"nothing": 1}]))
+    for name in importers.FORMATS:
+        assert importers._importer(name).recognise(source)
+
+
+@pytest.mark.parametrize(("rows", "name"), [(SCORES, "scores"), (JUDGMENTS, "judgments")])
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_format_is_found_by_looking_even_into_gzip(write, rows, name, packed):
+    path = write("run.txt", rows)
+    if packed:
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    assert importers.read(path, Intake())[0] == name
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            [{"id": 1, "completion": "x"}],
+            r"judgments \(no row has .*scores \(no row has 'score' or 'correct'; .*'id', 'com",
+        ),
+        (b'[{"id": 1}]', "one JSON array"),
+        (b"id,score\n1,2\n", r"first line is not a JSON object: b'id,score'"),
+        (b"\x00\xff\x00", "not a JSON object"),
+        (b"3\n4\n", "not a JSON object"),
+    ],
+)
+def test_a_file_no_format_recognises_says_what_was_tried_and_why_it_failed(write, content, told):
+    with pytest.raises(DataError, match=rf"x\.jsonl: no known format\. Tried judgments .*{told}|{told}") as caught:
+        importers.read(write("x.jsonl", content), Intake())
+    assert "--format names one: judgments, scores." in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"\xef\xbb\xbf"])
+def test_an_empty_file_says_what_belongs_into_it(write, content):
+    path = write("x.jsonl", content.removeprefix(b"\xef\xbb\xbf") or b"")
+    with pytest.raises(DataError, match=r"x\.jsonl: is empty\. Expected"):
+        importers.read(path, Intake())
+
+
+def test_a_named_format_is_taken_at_its_word(write):
+    path = write("x.jsonl", JUDGMENTS)
+    with pytest.raises(DataError, match=r"x\.jsonl:1: 'score' is missing"):
+        importers.read(path, Intake(), "scores")
+
+
+def test_an_unknown_format_names_the_choices(write):
+    with pytest.raises(DataError, match=r"unknown format 'score'\. Did you mean 'scores'\?"):
+        importers.read(write("x.jsonl", SCORES), Intake(), "score")
+
+
+def test_a_folder_is_not_scores(tmp_path):
+    with pytest.raises(DataError, match="it is a folder"):
+        importers.read(tmp_path, Intake())
+
+
+def test_a_pipe_is_refused_because_it_cannot_be_looked_at_twice(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="Save it to a file first"):
+        importers.read(tmp_path / "pipe", Intake())
+
+
+def test_a_missing_file_names_its_neighbour(write, tmp_path):
+    write("old.jsonl", SCORES)
+    with pytest.raises(DataError, match=r"no such file\. Did you mean '.*old\.jsonl'\?"):
+        importers.read(tmp_path / "od.jsonl", Intake())
+
+
+def test_a_gzip_file_cut_short_is_an_error_not_a_short_run(write):
+    rows = b"".join(b'{"id": %d, "score": 2}\n' % number for number in range(9000))
+    path = write("x.gz", gzip.compress(rows)[:-20])
+    with pytest.raises(DataError, match="cannot be read"):
+        importers.read(path, Intake())
+
+
+def test_a_first_line_longer_than_the_head_is_still_recognised(write):
+    path = write("x.jsonl", [{"prompt": "x" * 200_000, "id": 1, "score": 1}])
+    assert importers.read(path, Intake())[0] == "scores"
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    (tmp_path / "mine_for_test.py").write_text(
+        "from flipguard.evaluate.runs import Judged\n"
+        "def both(source, intake): return Judged('a', 'b', 'score')\n"
+        "def wrong(source, intake): return 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "mine_for_test"
+    sys.modules.pop("mine_for_test", None)
+
+
+def test_a_format_of_ones_own_is_named_by_module_and_function(write, plugin):
+    name, run = importers.read(write("x.any", b"anything"), Intake(), f"{plugin}:both")
+    assert name == f"{plugin}:both"
+    assert isinstance(run, Judged)
+    assert not isinstance(run, Run)
+
+
+@pytest.mark.parametrize(("name", "told"), [("wrong", "expected a Run"), ("absent", "cannot be loaded")])
+def test_a_format_of_ones_own_that_breaks_its_contract_is_named(write, plugin, name, told):
+    with pytest.raises(DataError, match=told):
+        importers.read(write("x.any", b"anything"), Intake(), f"{plugin}:{name}")
+
+
+def test_a_module_that_does_not_exist_is_named(write):
+    with pytest.raises(DataError, match=r"no_such_module_here:f: cannot be loaded"):
+        importers.read(write("x.any", b"anything"), Intake(), "no_such_module_here:f")
