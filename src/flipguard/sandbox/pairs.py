@@ -69,7 +69,7 @@ def chance_of_first(first: float, second: float, *, scale: float = SCALE) -> flo
     >>> chance_of_first(1.0, 1.0), round(chance_of_first(1.0, 0.0), 3)
     (0.5, 0.993)
     """
-    return 1.0 / (1.0 + math.exp(-scale * (first - second)))
+    return 0.5 * (1.0 + math.tanh(0.5 * scale * (first - second)))
 
 
 def _samples(generations: Path) -> dict[Any, dict[int, Row]]:

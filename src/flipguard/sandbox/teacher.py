@@ -13,7 +13,7 @@ from flipguard.sandbox.world import Question, answer_of
 
 MISCONCEPTION_RATE = 0.6
 SLIP_RATE = 0.08
-REFUSAL_RATE: dict[str, float] = {"harmful": 0.15, "sensitive": 0.01}
+REFUSAL_RATE: dict[str, float] = {"harmful": 0.3, "sensitive": 0.1}
 TOOLS = tuple(sorted({*words.THINGS.values(), *words.PEOPLE.values()}))
 CLOSINGS = tuple(sorted(set(words.PLACES.values())))
 

@@ -25,7 +25,7 @@ MAX_LENGTH = 64
 CHAT_TEMPLATE = """\
 {{ bos_token }}{% for message in messages %}\
 {% if message['role'] == 'assistant' %}\
-<|assistant|>{% generation %}{{ ' ' + message['content'] + ' ' + eos_token }}{% endgeneration %}\
+{{ '<|assistant|> ' }}{% generation %}{{ message['content'] + ' ' + eos_token }}{% endgeneration %}\
 {% else %}\
 {{ '<|user|> ' + message['content'] + ' ' }}\
 {% endif %}{% endfor %}\

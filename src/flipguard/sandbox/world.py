@@ -148,7 +148,7 @@ def _draw_letters(
     drawn: list[Question] = []
     seen: set[str] = set()
     while len(drawn) < count:
-        letters = tuple(rng.sample(words.LETTERS, rng.randint(4, 6)))
+        letters = tuple(rng.sample(words.LETTERS, rng.randint(4, 5)))
         question = _letters(kind, rng.choice(requests), letters)
         if question.split == split and not (distinct and question.text in seen):
             drawn.append(question)
