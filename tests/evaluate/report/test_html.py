@@ -15,7 +15,7 @@ from flipguard.evaluate.report.text import clean
 TAGS = set(
     re.findall(
         r"\w+",
-        "html head meta title link style body a header main footer div p span bdi b h1 h2 h4 dl dt dd section figure "
+        "html head meta title link style body a header main footer div p span bdi b h1 h2 h3 h4 dl dt dd section figure "
         "figcaption ul li table caption thead tbody tr th td form label select option input output mark details "
         "summary code pre script svg desc rect line text circle path polygon g clippath",
     )

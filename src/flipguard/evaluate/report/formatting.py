@@ -80,6 +80,15 @@ def exact(value: float) -> str:
     return f"{100 * value:.6g} %"
 
 
+def level(alpha: float) -> str:
+    """The confidence that leaves an error of `alpha`.
+
+    >>> level(0.05), level(0.01)
+    ('95 %', '99 %')
+    """
+    return exact(1 - alpha)
+
+
 def interval(low: float | None, high: float | None) -> str:
     """Both ends of an interval of shares.
 

@@ -13,6 +13,9 @@ from flipguard.evaluate.report.page import drawing, fill
 from flipguard.evaluate.report.scatter import MAX_POINTS, Point, scatter, thinned
 from flipguard.evaluate.report.svg import Interval, forest_axis, forest_row, share_axis, stacked, strip
 
+_TOLD = ("command", "notes", "margin", "alpha")  # what of the provenance stands elsewhere on the page
+_SEVERITY = {"mean": "Mean over all pairs", "median": "Median flip", "p90": "90 % of flips within", "max": "Worst flip"}
+
 
 def render(comparison: Comparison, pairs: Sequence[Pair]) -> str:
     """The whole report as one page; every negative flip is in it, or a note says how many are not."""
@@ -30,9 +33,9 @@ def render(comparison: Comparison, pairs: Sequence[Pair]) -> str:
         slices=_forest(comparison, slices),
         browser=browse(pairs, [part.name for part in slices]),
         slice_names=[part.name for part in slices],
-        severity=_table(comparison.severity),
-        floor=_table(comparison.floor),
-        provenance=_table({key: value for key, value in comparison.provenance.items() if key != "command"}),
+        severity=_severity(comparison.severity),
+        floor=_floor_sentence(comparison),
+        provenance=_table({key: value for key, value in comparison.provenance.items() if key not in _TOLD}),
     )
 
 
@@ -50,9 +53,10 @@ def limit_of(comparison: Comparison) -> float | None:
 def _figures(comparison: Comparison) -> list[dict[str, Any]]:
     """The numbers that stand beside the verdict."""
     nfr, wins, net = comparison.nfr, comparison.win_rate, comparison.net
+    level = formatting.level(comparison.alpha)
     figures = [
-        _figure("neg", "Negative flip rate", nfr, "got worse"),
-        _figure("pos", "Win rate", wins, "got better"),
+        _figure("neg", "Negative flip rate", nfr, ("got worse", level)),
+        _figure("pos", "Win rate", wins, ("got better", level)),
     ]
     if net.value is not None:
         notes = ["win rate minus negative flip rate", f"exact sign test, {formatting.equation(net.p_value)}"]
@@ -60,8 +64,9 @@ def _figures(comparison: Comparison) -> list[dict[str, Any]]:
     return figures
 
 
-def _figure(tone: str, name: str, share: Proportion, what: str) -> dict[str, Any]:
-    notes = [f"{formatting.ratio(share)} {what}", f"95 % interval {formatting.interval(share.low, share.high)}"]
+def _figure(tone: str, name: str, share: Proportion, words: tuple[str, str]) -> dict[str, Any]:
+    what, level = words
+    notes = [f"{formatting.ratio(share)} {what}", f"{level} interval {formatting.interval(share.low, share.high)}"]
     return {"tone": tone, "name": name, "value": formatting.percent(share.value), "notes": notes}
 
 
@@ -73,21 +78,41 @@ def _floor(comparison: Comparison) -> Interval | None:
     return Interval(share["value"], float(share.get("low", share["value"])), float(share.get("high", share["value"])))
 
 
+def _floor_sentence(comparison: Comparison) -> str:
+    """The floor in words, with what the update adds to it."""
+    floor = _floor(comparison)
+    if floor is None:
+        return ""
+    share = f"{formatting.percent(floor.value)} [{formatting.interval(floor.low, floor.high)}]"
+    sentence = f"Sampled twice and judged by the same rule, the old model got worse than itself in {share}."
+    excess = (comparison.floor or {}).get("excess")
+    if not isinstance(excess, Mapping):
+        return sentence
+    ends = formatting.interval(excess.get("low"), excess.get("high"))
+    return f"{sentence} The update adds {formatting.points(excess.get('value'))} [{ends}]."
+
+
+def _severity(severity: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """How far scores fell, with names for the usual keys."""
+    return [(_SEVERITY.get(name, name), value) for name, value in _table(severity, names=False)]
+
+
 def _strip(comparison: Comparison) -> str:
     nfr = comparison.nfr
     limit = limit_of(comparison)
-    title = f"Negative flip rate {formatting.rate(nfr)}, one-sided 95 % upper bound {formatting.percent(nfr.upper)}"
+    level = formatting.level(comparison.alpha)
+    title = f"Negative flip rate {formatting.rate(nfr)}, one-sided {level} upper bound {formatting.percent(nfr.upper)}"
     title += "" if limit is None else f", limit {formatting.exact(limit)}"
     return drawing(strip(interval(nfr), upper=nfr.upper, limit=limit, floor=_floor(comparison), title=title))
 
 
 def _legend(comparison: Comparison) -> list[tuple[str, str]]:
     """What is drawn on the strip, in words."""
-    nfr = comparison.nfr
+    nfr, level = comparison.nfr, formatting.level(comparison.alpha)
     legend = [
         ("dot", f"observed {formatting.percent(nfr.value)}"),
-        ("interval", f"95 % interval {formatting.interval(nfr.low, nfr.high)}"),
-        ("bound", f"upper bound {formatting.percent(nfr.upper)} (one-sided 95 %)"),
+        ("interval", f"{level} interval {formatting.interval(nfr.low, nfr.high)}"),
+        ("bound", f"upper bound {formatting.percent(nfr.upper)} (one-sided {level})"),
     ]
     limit, floor = limit_of(comparison), _floor(comparison)
     if limit is not None:
@@ -157,12 +182,15 @@ def _forest(comparison: Comparison, slices: Sequence[Slice]) -> dict[str, Any] |
     return {"axis": drawing(forest_axis(axis)), "rows": rows}
 
 
-def _table(values: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """A free-form mapping as rows of text; a mapping within becomes rows of its own."""
+def _table(values: Mapping[str, Any] | None, *, names: bool = True) -> list[tuple[str, str]]:
+    """A free-form mapping as rows of text; a mapping or list of mappings within becomes rows of its own."""
     rows: list[tuple[str, str]] = []
     for key, value in (values or {}).items():
+        name = formatting.label(str(key)) if names else str(key)
         if isinstance(value, Mapping):
-            rows += [(f"{formatting.label(str(key))}: {name}", formatting.plain(item)) for name, item in value.items()]
+            rows += [(f"{name}: {part}", formatting.plain(item)) for part, item in value.items()]
+        elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+            rows += [(f"{name} {number}", formatting.plain(item)) for number, item in enumerate(value, 1)]
         else:
-            rows.append((formatting.label(str(key)), formatting.plain(value)))
+            rows.append((name, formatting.plain(value)))
     return rows

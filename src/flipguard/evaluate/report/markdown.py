@@ -88,9 +88,9 @@ def _verdict(comparison: Comparison) -> list[str]:
 
 def _numbers(comparison: Comparison) -> list[str]:
     nfr, wins, net = comparison.nfr, comparison.win_rate, comparison.net
-    limit = comparison.provenance.get("max_nfr")
+    limit, level = comparison.provenance.get("max_nfr"), formatting.level(comparison.alpha)
     shown = f"; limit {formatting.exact(limit)}" if isinstance(limit, int | float) else ""
-    lines = ["| | value | 95 % interval | counts |", "|---|---:|---:|---:|", _row("**Negative flip rate**", nfr)]
+    lines = [f"| | value | {level} interval | counts |", "|---|---:|---:|---:|", _row("**Negative flip rate**", nfr)]
     lines.append(f"| its upper bound, one-sided{shown} | {formatting.percent(nfr.upper)} | | |")
     if comparison.nfr_given_correct is not None:
         lines.append(_row("of what the old model got right", comparison.nfr_given_correct))

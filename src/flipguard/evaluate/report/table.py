@@ -63,6 +63,8 @@ def index_html(
         title=title,
         old=rows[0][1].old if rows else "",
         rows=[_method(name, comparison, (nfr_axis, win_axis), places.get(name)) for name, comparison in rows],
+        level=formatting.level(rows[0][1].alpha if rows else 0.05),
+        decided=any(comparison.verdict != "none" for _, comparison in rows),
         axes=[drawing(forest_axis(axis)) for axis in (nfr_axis, win_axis)],
         notes=notes,
         head=[formatting.label(str(key)) for key in tests[0]] if tests else [],

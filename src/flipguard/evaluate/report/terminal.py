@@ -60,9 +60,10 @@ def _alignment(comparison: Comparison) -> list[str]:
 
 def _numbers(comparison: Comparison) -> list[str]:
     net = comparison.net
+    bound = f"one-sided {formatting.level(comparison.alpha)}, held against the limit"
     lines = [
         _row("negative flips", comparison.nfr),
-        f"{'  upper bound':<18}{formatting.percent(comparison.nfr.upper):<8}one-sided, what a limit is held against",
+        f"{'  upper bound':<18}{formatting.percent(comparison.nfr.upper):<8}{bound}",
         _row("positive flips", comparison.win_rate),
     ]
     if comparison.nfr_given_correct is not None:
