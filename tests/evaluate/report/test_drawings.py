@@ -78,3 +78,11 @@ def test_thinning_keeps_the_number_down_and_the_flips_first(flips, ties):
     kept = sum(kind == "negative_flip" for _, _, kind in drawn)
     assert kept >= min(flips, 400)
     assert all(math.isfinite(x) for x, _, _ in drawn)
+
+
+def test_scores_that_repeat_are_drawn_once_and_larger():
+    points = [(1.0, 2.0, "positive_flip")] * 90 + [(2.0, 1.0, "negative_flip")] * 10
+    drawn = ET.fromstring(scatter(points, margin=0, labels=("", ""), title=""))
+    titles = [path.find("title").text for path in drawn.iter("path") if path.find("title") is not None]
+    assert titles == ["90 × positive flip", "10 × negative flip"]
+    assert thinned(points * 100, 50) == points * 100

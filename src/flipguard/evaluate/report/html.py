@@ -10,7 +10,7 @@ from flipguard.evaluate.comparison import Comparison, Outcome, Pair, Proportion,
 from flipguard.evaluate.report import formatting
 from flipguard.evaluate.report.flips import browse, worst_slices
 from flipguard.evaluate.report.page import drawing, fill
-from flipguard.evaluate.report.scatter import MAX_POINTS, Point, scatter, thinned
+from flipguard.evaluate.report.scatter import Point, repeats, scatter, thinned
 from flipguard.evaluate.report.svg import Interval, forest_axis, forest_row, share_axis, stacked, strip
 
 _TOLD = ("command", "notes", "margin", "alpha")  # what of the provenance stands elsewhere on the page
@@ -163,10 +163,10 @@ def _scatter(comparison: Comparison, pairs: Sequence[Pair]) -> dict[str, Any] | 
     points = [point for point in points if math.isfinite(point[0]) and math.isfinite(point[1])]
     if not points:
         return None
-    drawn = thinned(points, MAX_POINTS)
+    drawn = thinned(points)
     title = f"New score against old score of {formatting.count(len(drawn))} prompts"
     figure = scatter(drawn, margin=comparison.margin, labels=("old score", "new score"), title=title)
-    return {"svg": drawing(figure), "drawn": len(drawn), "all": len(points)}
+    return {"svg": drawing(figure), "drawn": len(drawn), "all": len(points), "repeats": repeats(points)}
 
 
 def _forest(comparison: Comparison, slices: Sequence[Slice]) -> dict[str, Any] | None:
@@ -186,9 +186,11 @@ def _table(values: Mapping[str, Any] | None, *, names: bool = True) -> list[tupl
     """A free-form mapping as rows of text; a mapping or list of mappings within becomes rows of its own."""
     rows: list[tuple[str, str]] = []
     for key, value in (values or {}).items():
+        if value is None or value in ("", [], (), {}):
+            continue
         name = formatting.label(str(key)) if names else str(key)
         if isinstance(value, Mapping):
-            rows += [(f"{name}: {part}", formatting.plain(item)) for part, item in value.items()]
+            rows += [(f"{name}: {part}", formatting.plain(item)) for part, item in value.items() if item != []]
         elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
             rows += [(f"{name} {number}", formatting.plain(item)) for number, item in enumerate(value, 1)]
         else:

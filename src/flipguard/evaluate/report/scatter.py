@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,12 +15,23 @@ from flipguard.evaluate.report.svg import Axis, safe
 Point = tuple[float, float, Outcome]
 
 MAX_POINTS: Final = 4_000
+_PLACES: Final = 400
 _SIDE, _LEFT, _TOP, _BELOW = 440, 58, 12, 46  # the plot, and the room around it for labels
 _DRAWN: Final[tuple[Outcome, ...]] = ("tie", "inconsistent", "positive_flip", "negative_flip")  # the last lies on top
 
 
+def repeats(points: Sequence[Point]) -> bool:
+    """Whether scores repeat so much, on a scale of one to ten say, that each place is drawn once, by its number."""
+    return len(set(points)) <= min(_PLACES, len(points) // 2)
+
+
 def thinned(points: Sequence[Point], most: int = MAX_POINTS) -> list[Point]:
-    """At most `most` points, the same ones every time: every k-th flip and every k-th of the others."""
+    """At most `most` points, the same ones every time: every k-th flip and every k-th of the others.
+
+    Points that repeat so much that they are drawn as one are all kept.
+    """
+    if repeats(points):
+        return list(points)
     others = [point for point in points if point[2] in {"tie", "inconsistent"}]
     flips = [point for point in points if point[2] in {"negative_flip", "positive_flip"}]
     if len(others) + len(flips) <= most:
@@ -54,13 +66,34 @@ def _square(points: Sequence[Point]) -> _Square:
     return _Square(low - room, high + room)
 
 
-def _marker(x: float, y: float, outcome: Outcome) -> str:
-    """A point as a piece of a path: a triangle down or up for flips, a dot for the rest."""
+def _marker(place: tuple[float, float], outcome: Outcome, size: float) -> str:
+    """A mark as a piece of a path: a triangle down or up for flips, a disc for the rest."""
+    x, y = place
+    half, tall = 4.5 * size, 8 * size
     if outcome == "negative_flip":
-        return f"M{x - 4.5:.1f} {y - 3:.1f}h9l-4.5 8z"
+        return f"M{x - half:.1f} {y - 3 * size:.1f}h{2 * half:.3g}l{-half:.3g} {tall:.3g}z"
     if outcome == "positive_flip":
-        return f"M{x - 4.5:.1f} {y + 3:.1f}h9l-4.5-8z"
-    return f"M{x:.1f} {y:.1f}h0"
+        return f"M{x - half:.1f} {y + 3 * size:.1f}h{2 * half:.3g}l{-half:.3g} {-tall:.3g}z"
+    r = 2.5 * size
+    return f"M{x - r:.1f} {y:.1f}a{r:.3g} {r:.3g} 0 1 0 {2 * r:.3g} 0a{r:.3g} {r:.3g} 0 1 0 {-2 * r:.3g} 0z"
+
+
+def _marks(square: _Square, points: Sequence[Point], outcome: Outcome) -> str:
+    """All points of one outcome as one path; where scores repeat, as a mark per place, its area the number there."""
+    counts = Counter(point for point in points if point[2] == outcome)
+    grouped = repeats(points)
+    most = max(Counter(points).values(), default=1)
+    pieces = []
+    for (x, y, kind), number in counts.items():
+        place = square.right(x), square.up(y)
+        if grouped:
+            path = _marker(place, kind, 0.8 + 2.7 * math.sqrt(number / most))
+            pieces.append(f'<path class="p-{outcome}" d="{path}"><title>{number} × {OUTCOMES[outcome]}</title></path>')
+        else:
+            pieces.append(_marker(place, kind, 1.0))
+    if grouped or not pieces:
+        return "".join(pieces)
+    return f'<path class="p-{outcome}" d="{"".join(pieces)}"><title>{OUTCOMES[outcome]}</title></path>'
 
 
 def _grid(square: _Square) -> list[str]:
@@ -101,8 +134,5 @@ def scatter(points: Sequence[Point], *, margin: float, labels: tuple[str, str], 
     parts.append(f'<clipPath id="plot">{plot}</clipPath>')
     parts += _grid(square)
     parts += ['<g clip-path="url(#plot)">', *_band(square, margin), "</g>"]
-    for outcome in _DRAWN:
-        path = "".join(_marker(square.right(x), square.up(y), kind) for x, y, kind in points if kind == outcome)
-        if path:
-            parts.append(f'<path class="p-{outcome}" d="{path}"><title>{OUTCOMES[outcome]}</title></path>')
+    parts += [_marks(square, points, outcome) for outcome in _DRAWN]
     return "".join([*parts, *_names(labels), "</svg>"])
