@@ -149,19 +149,7 @@ def _worker(options: GenerateOptions, engine: Engine, located: list[Located], un
 
 
 def _fingerprint(options: GenerateOptions, engine: Engine, located: list[Located]) -> Row:
-    names = (
-        "model",
-        "engine",
-        "max_new_tokens",
-        "temperature",
-        "top_p",
-        "top_k",
-        "samples",
-        "batch_size",
-        "seed",
-        "template",
-    )
-    chosen = {name: value for name, value in asdict(options).items() if name in names}
+    chosen = {name: value for name, value in asdict(options).items() if name not in ("prompts", "out", "overwrite")}
     return {"stage": "generate", **chosen, **engine.identity(), "prompts_sha256": rows_sha256(located)}
 
 

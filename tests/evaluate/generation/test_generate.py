@@ -234,6 +234,14 @@ def test_the_second_sample_differs_from_the_first(options, model, read_rows):
     assert sum(first != second for first, second in pairs) > 9
 
 
+def test_neither_torch_nor_transformers_is_imported_before_there_is_work():
+    code = (
+        "import sys, flipguard.evaluate.generate, flipguard.evaluate.judge\n"
+        "sys.exit(bool({'torch', 'transformers', 'numpy', 'tqdm'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 SCRIPT = """
 import sys
 from pathlib import Path
