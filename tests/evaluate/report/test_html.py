@@ -15,8 +15,8 @@ from flipguard.evaluate.report.text import clean
 TAGS = set(
     re.findall(
         r"\w+",
-        "html head meta title link style body a header main footer div p span bdi b h1 h2 h3 h4 dl dt dd section figure "
-        "figcaption ul li table caption thead tbody tr th td form label select option input output mark details "
+        "html head meta title link style body a header main footer div p span bdi b h1 h2 h3 h4 dl dt dd section "
+        "figure figcaption ul li table caption thead tbody tr th td form label select option input output mark details "
         "summary code pre script svg desc rect line text circle path polygon g clippath",
     )
 )
@@ -227,3 +227,10 @@ def test_scores_that_are_not_finite_do_not_break_the_drawing(make_comparison):
     ]
     page = html.render(make_comparison(pairs, net=Net(None, 1.0)), pairs)
     assert not re.search(r"[ ,\"M](nan|inf)[ ,\"]", page)
+
+
+def test_hundreds_of_categories_are_counted_not_all_drawn(make_comparison):
+    pairs = [Pair(index, 0, Answer(1.0), Answer(0.0), "negative_flip", None, (f"c{index}",)) for index in range(250)]
+    page = html.render(make_comparison(pairs), pairs)
+    assert page.count('class="forest neg"') == 200
+    assert "50 more categories are in comparison.json" in page

@@ -24,6 +24,7 @@ _FRAME: Final = 620  # bytes of markup around one flip
 _MARK_BYTES: Final = 900_000  # of all <mark> tags
 _LIMITS: Final = (50_000, 20_000, 10_000, 5_000, 2_000, 1_000, 500, 250, 120, 60, 30)
 _GIST: Final = 160
+_ERROR: Final = 2_000
 _WORK: Final = 40_000  # letters compared here; the page's script compares the other answers when they are opened
 
 
@@ -198,5 +199,5 @@ def _side(name: str, answer: Answer, parts: Sequence[Part], cut: int) -> Side:
         cut=cut,
         score="" if answer.score is None else formatting.score(answer.score),
         note="" if answer.error else note,
-        error=answer.error,
+        error=answer.error and clip(answer.error, _ERROR)[0],
     )

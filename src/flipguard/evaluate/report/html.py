@@ -14,6 +14,7 @@ from flipguard.evaluate.report.scatter import Point, repeats, scatter, thinned
 from flipguard.evaluate.report.svg import Interval, forest_axis, forest_row, share_axis, stacked, strip
 
 _TOLD = ("command", "notes", "margin", "alpha")  # what of the provenance stands elsewhere on the page
+_MOST_SLICES = 200
 _SEVERITY = {"mean": "Mean over all pairs", "median": "Median flip", "p90": "90 % of flips within", "max": "Worst flip"}
 
 
@@ -175,11 +176,11 @@ def _forest(comparison: Comparison, slices: Sequence[Slice]) -> dict[str, Any] |
         return None
     axis = share_axis([part.nfr.high for part in slices if part.n] + [comparison.nfr.high])
     rows = []
-    for part in slices:
+    for part in slices[:_MOST_SLICES]:
         title = f"negative flip rate {formatting.rate(part.nfr)}"
         row = forest_row(interval(part.nfr), axis, reference=comparison.nfr.value, tone="neg", title=title)
         rows.append({"part": part, "svg": drawing(row)})
-    return {"axis": drawing(forest_axis(axis)), "rows": rows}
+    return {"axis": drawing(forest_axis(axis)), "rows": rows, "more": len(slices) - len(rows)}
 
 
 def _table(values: Mapping[str, Any] | None, *, names: bool = True) -> list[tuple[str, str]]:
