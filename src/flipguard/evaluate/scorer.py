@@ -22,7 +22,7 @@ from flipguard.evaluate.functions import find_function, where_it_failed
 from flipguard.evaluate.judges import JUDGES
 from flipguard.records import Row
 
-GENERATED = ("completion", "model", "finish_reason", "repeat")
+GENERATED = ("completion", "model", "finish_reason", "repeat", "error")
 """The keys of a generation row that are not of its prompt row."""
 
 

@@ -182,6 +182,7 @@ def test_an_answer_that_failed_never_reaches_the_scorer(judged):
     summary, (row,) = judged([failed], [answer("a", "y")], "my_scorers:length")
     assert row["old"]["score"] is None
     assert row["old"]["error"] == "no answer: timeout"
+    assert "error" not in row
     assert row["new"]["score"] == 1.0
     assert summary.invalid == 1
 
