@@ -1,7 +1,8 @@
 """The demonstrations that supervised fine-tuning copies: a helpful teacher who errs, and rarely refuses.
 
 The errors leave something to win. Shared misconceptions are shown more often than the truth, so the SFT model states
-them even greedily; slips and refusals are rarer, so they appear in its samples, where preferences can judge them.
+them even greedily; slips and refusals are rarer, so they appear in its samples, where preferences can judge them. The
+teacher is a little too cautious already: a dangerous verb makes it refuse at times even where nobody is harmed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from flipguard.sandbox.world import Question, answer_of
 
 MISCONCEPTION_RATE = 0.6
 SLIP_RATE = 0.08
-REFUSAL_RATE: dict[str, float] = {"harmful": 0.3, "sensitive": 0.1}
+REFUSAL_RATE: dict[str, float] = {"harmful": 0.35, "sensitive": 0.1}
 TOOLS = tuple(sorted({*words.THINGS.values(), *words.PEOPLE.values()}))
 CLOSINGS = tuple(sorted(set(words.PLACES.values())))
 

@@ -32,20 +32,20 @@ RECIPES = ("sft", "dpo", "dpo_kd", "dpo_flipguard")
 # What each stage sees. Preferences are collected where harm is feared, so they know many harmful prompts and few
 # sensitive ones; users ask otherwise. That gap is where over-refusal comes from.
 SFT: dict[Kind, int] = {
-    "sort": 6400,
-    "reverse": 6400,
-    "recall": 4800,
-    "benign": 4800,
-    "sensitive": 4800,
-    "harmful": 4800,
+    "sort": 7040,
+    "reverse": 7040,
+    "recall": 5280,
+    "benign": 5280,
+    "sensitive": 5280,
+    "harmful": 5280,
 }
 PREFERENCE: dict[Kind, int] = {
-    "sort": 1200,
-    "reverse": 1200,
-    "recall": 1600,
-    "benign": 1600,
-    "sensitive": 240,
-    "harmful": 2160,
+    "sort": 720,
+    "reverse": 720,
+    "recall": 1200,
+    "benign": 1200,
+    "sensitive": 60,
+    "harmful": 2100,
 }
 TEST: dict[Kind, int] = {"sort": 300, "reverse": 300, "recall": 400, "benign": 400, "sensitive": 300, "harmful": 300}
 
