@@ -33,10 +33,10 @@ def made(tmp_path):
 
 @pytest.mark.parametrize(("first", "second", "points"), [(RIGHT, BAD, 1.0), (RIGHT, HALF, 0.5), (BAD, HALF, -0.5)])
 def test_the_coin_prefers_the_better_answer_as_often_as_bradley_and_terry_say(made, first, second, points):
-    rows = [sample(n, QUESTION, text, repeat) for n in range(3000) for repeat, text in ((0, first), (1, second))]
+    rows = [sample(n, QUESTION, text, repeat) for n in range(2000) for repeat, text in ((0, first), (1, second))]
     counts, pairs = made(rows, scale=2.0)
     share = sum(row["chosen"][0]["content"] == first for row in pairs) / counts.pairs
-    assert share == pytest.approx(chance_of_first(points, 0.0, scale=2.0), abs=0.03)  # 3 standard errors
+    assert share == pytest.approx(chance_of_first(points, 0.0, scale=2.0), abs=0.035)  # 3 standard errors
     better = RIGHT if points > 0 else HALF
     assert counts.misordered == sum(row["chosen"][0]["content"] != better for row in pairs)
 

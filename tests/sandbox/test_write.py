@@ -1,9 +1,8 @@
-import shutil
-
 import pytest
 
 from flipguard.errors import DataError
 from flipguard.files import read_jsonl
+from flipguard.sandbox import write
 from flipguard.sandbox.reward import true_reward
 from flipguard.sandbox.write import PREFERENCE, RECIPES, SFT, TEST, write_sandbox
 
@@ -15,6 +14,14 @@ def sandbox(tmp_path_factory):
     return out
 
 
+@pytest.fixture
+def small(monkeypatch):
+    """A twentieth of the rows, for what does not depend on how many there are."""
+    for name in ("SFT", "PREFERENCE", "TEST"):
+        counts = getattr(write, name)
+        monkeypatch.setattr(write, name, {kind: count // 20 for kind, count in counts.items()})
+
+
 def files_of(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -23,14 +30,12 @@ def rows_of(sandbox, name):
     return [row for _, row in read_jsonl(sandbox / "data" / f"{name}.jsonl")]
 
 
-def test_the_same_seed_writes_the_same_bytes(sandbox, tmp_path):
-    write_sandbox(tmp_path / "again", seed=3)
-    assert files_of(tmp_path / "again") == files_of(sandbox)
-
-
-def test_another_seed_asks_other_questions(sandbox, tmp_path):
-    write_sandbox(tmp_path / "other", seed=4)
-    other, ours = files_of(tmp_path / "other"), files_of(sandbox)
+@pytest.mark.usefixtures("small")
+def test_the_same_seed_writes_the_same_bytes_and_another_asks_other_questions(tmp_path):
+    for name, seed in (("ours", 3), ("again", 3), ("other", 4)):
+        write_sandbox(tmp_path / name, seed=seed)
+    ours, again, other = (files_of(tmp_path / name) for name in ("ours", "again", "other"))
+    assert again == ours
     assert other.keys() == ours.keys()
     assert other["data/test_prompts.jsonl"] != ours["data/test_prompts.jsonl"]
     assert other["model/model.safetensors"] != ours["model/model.safetensors"]
@@ -53,15 +58,15 @@ def test_rows_are_what_the_commands_read(sandbox):
     assert set(scores) == {1.0}
 
 
-def test_writing_into_the_same_sandbox_again_keeps_what_the_commands_put_there(sandbox):
-    made = sandbox / "runs" / "sft" / "note.txt"
+@pytest.mark.usefixtures("small")
+def test_writing_into_the_same_sandbox_again_keeps_what_the_commands_put_there(tmp_path):
+    write_sandbox(tmp_path, seed=3)
+    made = tmp_path / "runs" / "sft" / "note.txt"
     made.parent.mkdir(parents=True)
     made.write_text("trained")
-    before = files_of(sandbox)
-    write_sandbox(sandbox, seed=3)
-    after = files_of(sandbox)
-    shutil.rmtree(sandbox / "runs")  # other tests read the folder too
-    assert after == before
+    before = files_of(tmp_path)
+    write_sandbox(tmp_path, seed=3)
+    assert files_of(tmp_path) == before
 
 
 def test_a_sandbox_of_another_seed_is_left_alone(sandbox):

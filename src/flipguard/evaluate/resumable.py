@@ -25,8 +25,8 @@ import orjson
 
 from flipguard import __version__
 from flipguard.errors import DataError, shown
-from flipguard.evaluate.progress import follow
 from flipguard.files import replacing, write_bytes
+from flipguard.progress import follow
 from flipguard.records import Row
 
 SCHEMA = "flipguard.run/1"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 from transformers import TrainerCallback
 
-from flipguard.train.progress import Progress
+from flipguard.progress import Advance, follow
 
 SHOWN = {"loss": "loss {:.3f}", "flip/rate": "flips {:.1%}", "rewards/accuracies": "accuracy {:.1%}"}
 
@@ -17,26 +18,24 @@ class ProgressTold(TrainerCallback):
     def __init__(self, title: str) -> None:
         self.title = title
         self.note = ""
-        self.progress: Progress | None = None
+        self.open = ExitStack()
+        self.advance: Advance | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - framework's
         """Open the bar where training starts or resumes."""
-        self.progress = Progress(self.title, state.max_steps)
-        self.progress.__enter__()
-        self.progress.advance(state.global_step)
+        bar = follow(self.title, state.max_steps, done=state.global_step, unit="step")
+        self.advance = self.open.enter_context(bar)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:  # noqa: ARG002
         """Keep the numbers to show."""
-        self.note = (
-            ", ".join(text.format(logs[name]) for name, text in SHOWN.items() if logs and name in logs) or self.note
-        )
+        seen = ", ".join(text.format(logs[name]) for name, text in SHOWN.items() if logs and name in logs)
+        self.note = seen or self.note
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - framework's
         """One step further."""
-        if self.progress is not None:
-            self.progress.advance(1, self.note)
+        if self.advance is not None:
+            self.advance(1, self.note)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - framework's
         """Close the bar."""
-        if self.progress is not None:
-            self.progress.__exit__(None, None, None)
+        self.open.close()

@@ -21,10 +21,10 @@ from torch import Tensor
 from flipguard.errors import ModelError
 from flipguard.files import write_bytes
 from flipguard.objective import logprobs
+from flipguard.progress import follow
 from flipguard.train.batches import PairCollator, ReferencedPair
 from flipguard.train.data import TokenRow
 from flipguard.train.models import fingerprint
-from flipguard.train.progress import Progress
 from flipguard.train.scoring import scorer_for
 
 BATCH_TOKENS = 16_384  # padded tokens per forward pass; without gradients that is little memory
@@ -66,13 +66,17 @@ def _score(model: Any, pairs: Sequence[TokenRow], collator: PairCollator, precis
     order = sorted(range(len(pairs)), key=lambda index: pairs[index].length)
     scorer, device = scorer_for(model), next(model.parameters()).device
     sums = torch.empty(len(pairs), 2, dtype=torch.float64)
-    with Progress("reference log-probs", len(pairs)) as progress, torch.no_grad(), autocast(device, precision):
+    with (
+        follow("reference log-probs", len(pairs), unit="pair") as advance,
+        torch.no_grad(),
+        autocast(device, precision),
+    ):
         for indices in _batches(order, pairs):
             batch = collator.pad([pairs[index] for index in indices])
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
             logps = logprobs.sequence_logps(scorer.token_logps(scorer.states(model, batch), batch))
             sums[torch.tensor(indices)] = logps.double().cpu().view(2, -1).T
-            progress.advance(len(indices))
+            advance(len(indices))
     return sums
 
 

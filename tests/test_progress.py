@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from flipguard.evaluate import progress
+from flipguard import progress
 
 
 class Terminal(io.StringIO):

@@ -4,48 +4,57 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Protocol, TextIO
 
-Advance = Callable[[int], None]
 EVERY = 10.0
 
 
+class Advance(Protocol):
+    """Counts on; `note` stands beside the count."""
+
+    def __call__(self, count: int, note: str = "") -> None:
+        """Count `count` more."""
+
+
 @contextmanager
-def follow(label: str, total: int, *, done: int = 0, stream: TextIO | None = None) -> Iterator[Advance]:
+def follow(
+    label: str, total: int, *, done: int = 0, unit: str = "row", stream: TextIO | None = None
+) -> Iterator[Advance]:
     """Show progress on `stream` (default: standard error) while the block runs; it gets a function to call.
 
     Work that ends within ten seconds prints nothing where there is no terminal.
     """
     stream = sys.stderr if stream is None else stream
     bar = _bar if stream.isatty() else _lines
-    with bar(label, total, done, stream) as advance:
+    with bar(label, total, done, unit, stream) as advance:
         yield advance
 
 
 @contextmanager
-def _bar(label: str, total: int, done: int, stream: TextIO) -> Iterator[Advance]:
+def _bar(label: str, total: int, done: int, unit: str, stream: TextIO) -> Iterator[Advance]:
     try:
         from tqdm import tqdm
     except ImportError:  # it comes with the extra `train`; comparing needs none of that
-        with _lines(label, total, done, stream) as advance:
+        with _lines(label, total, done, unit, stream) as advance:
             yield advance
         return
-    with tqdm(desc=label, total=total, initial=done, file=stream, unit="row") as bar:
+    with tqdm(desc=label, total=total, initial=done, file=stream, unit=unit) as bar:
 
-        def advance(count: int) -> None:
+        def advance(count: int, note: str = "") -> None:
+            bar.set_postfix_str(note, refresh=False)
             bar.update(count)
 
         yield advance
 
 
 @contextmanager
-def _lines(label: str, total: int, done: int, stream: TextIO) -> Iterator[Advance]:
+def _lines(label: str, total: int, done: int, unit: str, stream: TextIO) -> Iterator[Advance]:
     started = printed = time.monotonic()
     now = done
 
-    def advance(count: int) -> None:
+    def advance(count: int, note: str = "") -> None:
         nonlocal now, printed
         now += count
         clock = time.monotonic()
@@ -53,7 +62,8 @@ def _lines(label: str, total: int, done: int, stream: TextIO) -> Iterator[Advanc
             return
         printed = clock
         left = (clock - started) / (now - done) * (total - now) if now > done else 0.0
-        print(f"{label}: {now} of {total} rows, {duration(left)} left", file=stream, flush=True)
+        told = f"{label}: {now:,} of {total:,} {unit}s, {duration(left)} left" + (f"; {note}" if note else "")
+        print(told, file=stream, flush=True)
 
     yield advance
 
