@@ -30,7 +30,7 @@ METHODS = {"dpo": (("DPO", "dpo"), ("DPO+KD", "dpo_kd"), ("DPO+FlipGuard", "dpo_
 ANSWER_TOKENS = 24
 BATCH = 256
 NOTES = (
-    "NFR: the share of prompts whose answer got worse than before alignment; win rate: the share that got better. "
+    "NFR: the share of prompts whose answer got worse than before alignment; win rate: the share that got better.",
     "Judged by the sandbox's true reward with a margin of 0.1; in brackets: Wilson 95 %.",
     "The models were compared on greedy answers to prompts that none of them was trained on.",
 )
