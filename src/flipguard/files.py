@@ -25,7 +25,9 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     A device or a pipe (`/dev/stdout`) has no place to take and is written to directly.
     """
     encoding = None if "b" in mode else "utf-8"
-    if path.exists() and not path.is_file() and not path.is_dir():
+    with _writing(path):
+        device = path.exists() and not path.is_file() and not path.is_dir()
+    if device:
         with path.open(mode, encoding=encoding) as file:
             yield file
         return

@@ -19,7 +19,9 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="the public data sets are not beside this project")
 fuzz = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
-SCORES = st.one_of(st.none(), st.integers(-3, 3), st.floats(-2, 2), st.sampled_from(["garbage", True]))
+SCORES = st.one_of(
+    st.none(), st.integers(-3, 3), st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(["garbage", True])
+)
 ROWS = st.lists(
     st.fixed_dictionaries(
         {"id": st.one_of(st.integers(0, 6), st.sampled_from(["a", "1"]))},

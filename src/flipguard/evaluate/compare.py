@@ -214,7 +214,7 @@ def _severity(pairs: Iterable[Pair], margin: float) -> dict[str, Any]:
     drops.sort()
     quantiles = {"median": 0.5, "p90": 0.9, "max": 1.0}
     tail = {name: drops[math.ceil(share * len(drops)) - 1] if drops else None for name, share in quantiles.items()}
-    return {"mean": math.fsum(drops) / valid, **tail}
+    return {"mean": sum(drops) / valid, **tail}
 
 
 def _align(runs: Sequence[tuple[str, Run | Judged]], path: Path, margin: float) -> Aligned:
