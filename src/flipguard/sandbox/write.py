@@ -14,6 +14,8 @@ import random
 import shutil
 import string
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -111,8 +113,23 @@ def _write_model(folder: Path, seed: int) -> None:
     tokenizer = build_tokenizer()
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         fresh = Path(temporary) / folder.name
-        build_model(tokenizer, seed=seed).save_pretrained(fresh)
+        with _no_progress_bar():
+            build_model(tokenizer, seed=seed).save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
         if folder.exists():
             shutil.rmtree(folder)
         fresh.rename(folder)
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Save without the bar that transformers draws: a megabyte is no wait."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
