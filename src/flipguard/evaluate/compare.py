@@ -82,12 +82,7 @@ def compare(  # the keyword-only names are fields of the Comparison
         margin: change of score up to which a pair is a tie; 0 for the other metrics.
         alpha: error of the bounds: 0.05 for 95 %.
     """
-    whole, slices, right = _Tally(), dict[str, _Tally](), 0
-    for pair in pairs:
-        whole.add(pair)
-        right += pair.old.score == 1.0 and pair.outcome != "invalid"
-        for name in pair.categories:
-            slices.setdefault(name, _Tally()).add(pair)
+    whole, slices = _count(pairs)
     return Comparison(
         old=old,
         new=new,
@@ -99,11 +94,8 @@ def compare(  # the keyword-only names are fields of the Comparison
         invalid=whole.invalid,
         nfr=stats.proportion(whole.negative_flip, whole.n, alpha),
         win_rate=stats.proportion(whole.positive_flip, whole.n, alpha),
-        nfr_given_correct=stats.proportion(whole.negative_flip, right, alpha) if metric == "correct" else None,
-        net=Net(
-            (whole.positive_flip - whole.negative_flip) / whole.n if whole.n else None,
-            stats.mcnemar(whole.negative_flip, whole.positive_flip),
-        ),
+        nfr_given_correct=stats.proportion(whole.negative_flip, whole.right, alpha) if metric == "correct" else None,
+        net=_net(whole),
         slices=_slices(slices, alpha),
         alignment=alignment,
         margin=margin,
@@ -163,12 +155,12 @@ def _without_collector() -> Iterator[None]:
 
 
 class _Tally:
-    """Outcomes counted; `n` are the valid ones."""
+    """Outcomes counted; `n` are the valid ones, `right` those of them whose old answer scored 1."""
 
-    __slots__ = ("inconsistent", "invalid", "n", "negative_flip", "positive_flip", "tie")
+    __slots__ = ("inconsistent", "invalid", "n", "negative_flip", "positive_flip", "right", "tie")
 
     def __init__(self) -> None:
-        self.n = self.negative_flip = self.positive_flip = self.tie = self.inconsistent = self.invalid = 0
+        self.n = self.right = self.negative_flip = self.positive_flip = self.tie = self.inconsistent = self.invalid = 0
 
     def add(self, pair: Pair) -> None:
         match pair.outcome:
@@ -184,6 +176,21 @@ class _Tally:
                 self.invalid += 1
                 return
         self.n += 1
+        self.right += pair.old.score == 1.0
+
+
+def _count(pairs: Iterable[Pair]) -> tuple[_Tally, dict[str, _Tally]]:
+    whole, slices = _Tally(), dict[str, _Tally]()
+    for pair in pairs:
+        whole.add(pair)
+        for name in pair.categories:
+            slices.setdefault(name, _Tally()).add(pair)
+    return whole, slices
+
+
+def _net(whole: _Tally) -> Net:
+    value = (whole.positive_flip - whole.negative_flip) / whole.n if whole.n else None
+    return Net(value, stats.mcnemar(whole.negative_flip, whole.positive_flip))
 
 
 def _slices(tallies: dict[str, _Tally], alpha: float) -> tuple[Slice, ...]:
