@@ -27,7 +27,7 @@ class PairCounts:
     Attributes:
         pairs: written.
         identical: both samples said the same, so there is nothing to prefer.
-        unfinished: a sample was cut off, failed, or is missing.
+        unfinished: a sample is empty, was cut off, failed, or is missing.
         misordered: written pairs whose chosen answer is the worse one: the coin's mistakes.
     """
 
@@ -52,7 +52,7 @@ def make_pairs(generations: Path, out: Path, *, seed: int, scale: float = SCALE)
     written: list[Row] = []
     identical = unfinished = 0
     for samples in _samples(generations).values():
-        if len(samples) < 2 or any(row["finish_reason"] != "stop" for row in samples.values()):
+        if len(samples) < 2 or not all(_is_answer(row) for row in samples.values()):
             unfinished += 1
         elif samples[0]["completion"] == samples[1]["completion"]:
             identical += 1
@@ -90,6 +90,10 @@ def _samples(generations: Path) -> dict[Any, dict[int, Row]]:
             )
         samples[row["repeat"]] = row
     return found
+
+
+def _is_answer(row: Row) -> bool:
+    return row["finish_reason"] == "stop" and bool(row["completion"].strip())
 
 
 def _ordered(generations: Path, first: Row, second: Row, *, seed: int, scale: float) -> Row:
