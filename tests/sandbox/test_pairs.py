@@ -63,10 +63,11 @@ def test_samples_that_say_the_same_are_dropped_and_counted(made):
     assert (counts, pairs) == (PairCounts(pairs=0, identical=1, unfinished=0, misordered=0), [])
 
 
-def test_samples_that_were_cut_off_or_are_missing_are_dropped_and_counted(made):
+def test_samples_that_were_cut_off_said_nothing_or_are_missing_are_dropped_and_counted(made):
     rows = [sample("a", QUESTION, RIGHT, 0), sample("a", QUESTION, BAD, 1, finish_reason="length")]
-    counts, _ = made([*rows, sample("b", QUESTION, RIGHT, 0), sample("b", QUESTION, RIGHT, 2)])
-    assert counts == PairCounts(pairs=0, identical=0, unfinished=2, misordered=0)
+    rows += [sample("b", QUESTION, RIGHT, 0), sample("b", QUESTION, RIGHT, 2)]
+    counts, _ = made([*rows, sample("c", QUESTION, RIGHT, 0), sample("c", QUESTION, " ", 1)])
+    assert counts == PairCounts(pairs=0, identical=0, unfinished=3, misordered=0)
 
 
 def test_a_pair_carries_its_conversations_and_true_rewards(made):

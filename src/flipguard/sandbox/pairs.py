@@ -96,6 +96,10 @@ def _is_answer(row: Row) -> bool:
     return row["finish_reason"] == "stop" and bool(row["completion"].strip())
 
 
+def _finished(row: Row) -> bool:
+    return row["finish_reason"] == "stop" and bool(row["completion"].strip())
+
+
 def _ordered(generations: Path, first: Row, second: Row, *, seed: int, scale: float) -> Row:
     rewards = true_reward([first["prompt"], second["prompt"]], [first["completion"], second["completion"]])
     if rewards[0] is None or rewards[1] is None:
