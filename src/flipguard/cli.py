@@ -28,7 +28,7 @@ def main(words: Sequence[str] | None = None) -> int:
       judge    → each pair of answers is graded
       compare  → what got worse, with intervals, a report and an exit code
 
-    `flipguard demo` goes the whole way once; `flipguard VERB --help` explains a step.
+    `flipguard demo` goes the whole way once; `flipguard VERB --help` explains one.
 
     exit codes: 0 pass, or no limit asked; 1 fail: regression; 2 the command or a
     file is wrong; 3 inconclusive; 4 invalid (alignment or judge errors)
@@ -153,7 +153,7 @@ def judge(arguments: Arguments) -> int:
 
 
 def compare(arguments: Arguments) -> int:
-    """Compare two runs prompt by prompt: which answers got worse, and are those too many?
+    """Compare two runs prompt by prompt: what got worse, and is it too much?
 
     OLD and NEW hold one {"id": ..., "score": 0.7} or {"id": ..., "correct": true} a
     line; or OLD alone is a file of judgments, which holds both sides. Writes

@@ -27,7 +27,7 @@ def train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", type=Path, metavar="RECIPE.yaml", help="what to train, on what, how")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="start anew where the output folder holds a run")
-    parser.usage = "flipguard train RECIPE.yaml [--section.key VALUE ...] [--resume] [--overwrite] [--json]"
+    parser.usage = "flipguard train RECIPE.yaml [--section.key VALUE ...]\n                       [--resume] [--overwrite] [--json]"
 
 
 def generate(parser: argparse.ArgumentParser) -> None:
