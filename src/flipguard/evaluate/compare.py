@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from flipguard import __version__
 from flipguard.errors import DataError, FlipGuardError, choose, shown
-from flipguard.evaluate import importers, stats
+from flipguard.evaluate import importers, refusals, shifts, stats
 from flipguard.evaluate.align import Aligned, align, from_judged
 from flipguard.evaluate.comparison import Alignment, Comparison, Net, Pair, Result, Slice
 from flipguard.evaluate.gate import decide
@@ -40,6 +40,7 @@ class Options:
     metric: Metric | None = None
     skip_bad: int = 0
     alpha: float = 0.05
+    refusal_detector: str | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.margin) and self.margin >= 0.0):
@@ -122,6 +123,11 @@ def compare_files(old: Path, new: Path | None, options: Options, *, command: Seq
     names = _names([run for _, run in runs], (old, new))
     comparison = compare(
         aligned.pairs, aligned.alignment, old=names[0], new=names[1], metric=metric, margin=margin, alpha=options.alpha
+    )
+    comparison = replace(
+        comparison,
+        refusals=refusals.count(aligned.pairs, options.refusal_detector, alpha=options.alpha),
+        shifts=shifts.measure(aligned.pairs, alpha=options.alpha),
     )
     verdict, reason = decide(
         comparison, max_nfr=options.max_nfr, max_unmatched=options.max_unmatched, max_invalid=options.max_invalid

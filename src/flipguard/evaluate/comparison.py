@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from flipguard.records import RowId, Verdict
+
+if TYPE_CHECKING:
+    from flipguard.evaluate.refusals import Refusals
+    from flipguard.evaluate.shifts import Shifts
 
 SCHEMA = "flipguard.comparison/1"
 
@@ -18,11 +22,13 @@ class Answer:
     """One model's answer to one prompt, graded or not.
 
     `score` is a number (binary correctness is 1.0 or 0.0), None where it could not be graded; `error` says why.
+    `finish_reason` is "length" where the answer was cut off, None where the file does not say.
     """
 
     score: float | None = None
     completion: str | None = None
     error: str | None = None
+    finish_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +132,8 @@ class Comparison:
     reason: str = "No limit was asked for; --max-nfr sets one."
     severity: dict[str, Any] | None = None
     floor: dict[str, Any] | None = None
+    refusals: Refusals | None = None
+    shifts: Shifts | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

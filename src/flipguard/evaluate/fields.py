@@ -33,17 +33,17 @@ def key_of(row: Row) -> Key:
 
 def answer_of(row: Row, metric: Metric) -> Answer:
     """The graded answer in `row`. An answer with an `error` is never graded, whatever its score says."""
-    completion = _text(row, "completion")
-    error = _error(row)
-    if error is None or metric in row:
+    answer = ungraded_answer_of(row)
+    if answer.error is None or metric in row:
         score = _correct(row) if metric == "correct" else _score(row)
-        return Answer(score if error is None else None, completion, error)
-    return Answer(None, completion, error)
+        return Answer(score if answer.error is None else None, answer.completion, answer.error, answer.finish_reason)
+    return answer
 
 
 def ungraded_answer_of(row: Row) -> Answer:
     """The answer in `row` where the verdict stands elsewhere."""
-    return Answer(None, _text(row, "completion"), _error(row))
+    reason = row.get("finish_reason")
+    return Answer(None, _text(row, "completion"), _error(row), reason if isinstance(reason, str) else None)
 
 
 def categories_of(row: Row) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Final
 
 from flipguard.evaluate.comparison import Answer, Comparison, Pair, Proportion
 from flipguard.evaluate.report import formatting
+from flipguard.evaluate.report.beside import sections
 from flipguard.evaluate.report.flips import worst_first, worst_slices
 from flipguard.evaluate.report.text import clean, clip, one_line
 
@@ -23,7 +24,8 @@ _LINKED = re.compile(r"[@#]|(?<=:)//|(?<=www)\.|(?<=GH)-", re.IGNORECASE)  # wha
 
 def render(comparison: Comparison, pairs: Sequence[Pair]) -> str:
     """Verdict, numbers, the worst slices and the worst flips as Markdown."""
-    head = "\n".join([*_verdict(comparison), *_numbers(comparison), *_alignment(comparison), *_slices(comparison)])
+    parts = (_verdict, _numbers, _alignment, _slices, _beside)
+    head = "\n".join(line for part in parts for line in part(comparison))
     worst = worst_first(pairs, "negative_flip")
     flips: list[str] = []
     room = MAX_CHARACTERS - len(head)
@@ -134,6 +136,16 @@ def _slices(comparison: Comparison) -> list[str]:
     if len(slices) > _SLICES:
         lines += ["", f"and {formatting.count(len(slices) - _SLICES)} more categories."]
     return [*lines, ""]
+
+
+def _beside(comparison: Comparison) -> list[str]:
+    """What else was looked at, folded: a table each."""
+    lines: list[str] = []
+    for part in sections(comparison):
+        rows = [f"| {prose(name)} | {prose(value)} |" for name, value in part.rows]
+        title = f"<details><summary>{prose(part.title)}</summary>"
+        lines += [title, "", "| | |", "|---|---|", *rows, "", "</details>", ""]
+    return lines
 
 
 def _flip(pair: Pair) -> str:

@@ -7,26 +7,29 @@ from typing import Final
 
 from flipguard.evaluate.comparison import Comparison, Proportion
 from flipguard.evaluate.report import formatting
+from flipguard.evaluate.report.beside import Section, sections
 from flipguard.evaluate.report.flips import worst_slices
 from flipguard.evaluate.report.text import clean, fit, one_line, width
 
 COLUMNS: Final = 80
 _SLICES: Final = 8
 _NAME: Final = 20
+_LABEL: Final = 31
 
 
 def render(comparison: Comparison) -> str:
     """Verdict and reason, how the runs fit together, the numbers, the worst slices."""
     blocks = [_verdict(comparison), _alignment(comparison), _numbers(comparison), _slices(comparison)]
+    blocks += [_beside(part) for part in sections(comparison)]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
-def _wrapped(text: str) -> list[str]:
-    """Lines of at most 80 columns, wide characters counted as two."""
+def _wrapped(text: str, room: int = COLUMNS) -> list[str]:
+    """Lines of at most `room` columns, wide characters counted as two."""
     lines: list[str] = []
-    for line in textwrap.wrap(" ".join(clean(text).split()), COLUMNS):
-        while width(line) > COLUMNS:
-            cut = next(size for size in range(len(line), 0, -1) if width(line[:size]) <= COLUMNS)
+    for line in textwrap.wrap(" ".join(clean(text).split()), room):
+        while width(line) > room:
+            cut = next(size for size in range(len(line), 0, -1) if width(line[:size]) <= room)
             lines.append(line[:cut])
             line = line[cut:]
         lines.append(line)
@@ -79,6 +82,17 @@ def _row(name: str, share: Proportion) -> str:
     """A rate with its interval and counts."""
     interval = f"[{formatting.interval(share.low, share.high)}]"
     return f"{name:<18}{formatting.percent(share.value):<8}{interval:<16}{formatting.ratio(share)}"
+
+
+def _beside(part: Section) -> list[str]:
+    """What else was looked at: a title, then name and value."""
+    lines = [part.title]
+    for name, value in part.rows:
+        label = f"  {fit(name, COLUMNS - 4).rstrip()}"
+        text = one_line(value, 10 * COLUMNS)
+        line = f"{label}: {text}" if width(label) > _LABEL - 2 else f"{label}{' ' * (_LABEL - width(label))}{text}"
+        lines += [line] if width(line) <= COLUMNS else [label, *(f"    {more}" for more in _wrapped(text, COLUMNS - 4))]
+    return lines
 
 
 def _slices(comparison: Comparison) -> list[str]:

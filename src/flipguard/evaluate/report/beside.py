@@ -1,0 +1,91 @@
+"""What stands beside the rates, as rows of names and values that every view prints in its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from flipguard.evaluate.comparison import Comparison, Proportion
+from flipguard.evaluate.report import formatting
+
+if TYPE_CHECKING:
+    from flipguard.evaluate.refusals import Refusals
+    from flipguard.evaluate.shifts import Shift, Shifts
+
+_IDS: Final = 5
+_SLICES: Final = 5
+
+Row = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A title and rows of name and value; both may hold names from the data, so a view escapes them."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+def sections(comparison: Comparison) -> list[Section]:
+    """All that was measured beside the rates, in the order it is read."""
+    found: list[Section] = []
+    if comparison.refusals is not None:
+        found.append(_refusals(comparison.refusals))
+    if comparison.shifts is not None:
+        found.append(_shifts(comparison.shifts))
+    return found
+
+
+def _share(share: Proportion) -> str:
+    return f"{formatting.rate(share)}, {formatting.ratio(share)}"
+
+
+def _refusals(refusals: Refusals) -> Section:
+    now, no_more = refusals.refuses_now, refusals.answers_now
+    rows = [
+        ("answered before, refuses now", _share(now) + _ids(refusals.refuses_now_ids, now.k)),
+        ("refused before, answers now", _share(no_more) + _ids(refusals.answers_now_ids, no_more.k)),
+        ("refusals", f"{_counts(refusals.old, refusals.new)}, {formatting.equation(refusals.p_value)}"),
+    ]
+    worst = sorted((part for part in refusals.slices if part.refuses_now.k), key=lambda part: -part.refuses_now.k)
+    rows += [(f"refuses now in {part.name}", _share(part.refuses_now)) for part in worst[:_SLICES]]
+    if len(worst) > _SLICES:
+        rows.append(("and", f"{formatting.count(len(worst) - _SLICES)} more categories in comparison.json"))
+    return Section(f"Refusals in {formatting.count(refusals.n)} pairs of answers", tuple(rows))
+
+
+def _ids(ids: Sequence[str | int], total: int) -> str:
+    """The first few of `total` ids."""
+    if not total:
+        return ""
+    more = ", …" if total > _IDS else ""
+    return f": {', '.join(str(identifier) for identifier in ids[:_IDS])}{more}"
+
+
+def _counts(old: int, new: int) -> str:
+    return f"{formatting.count(old)} → {formatting.count(new)}"
+
+
+def _shifts(shifts: Shifts) -> Section:
+    return Section("Form of the answers, old → new", (*_lengths(shifts), *(_kind(kind) for kind in shifts.kinds)))
+
+
+def _lengths(shifts: Shifts) -> Iterator[Row]:
+    lengths = shifts.lengths
+    if lengths is None:
+        return
+    yield "median words", f"{formatting.score(lengths.old_median)} → {formatting.score(lengths.new_median)}"
+    yield "mean words", f"{formatting.score(lengths.old_mean)} → {formatting.score(lengths.new_mean)}"
+    changed = f"{formatting.count(lengths.longer)}, {formatting.count(lengths.shorter)}"
+    yield "longer, shorter", f"{changed} of {formatting.count(lengths.n)}; {formatting.equation(lengths.p_value)}"
+    if lengths.nfr_longer.n:
+        yield "negative flips if longer", _share(lengths.nfr_longer)
+    if lengths.nfr_shorter.n:
+        yield "negative flips if shorter", _share(lengths.nfr_shorter)
+
+
+def _kind(kind: Shift) -> Row:
+    changed = f"{formatting.count(kind.gained)} gained, {formatting.count(kind.lost)} lost"
+    value = f"{_counts(kind.old, kind.new)} of {formatting.count(kind.n)}"
+    return kind.name, f"{value}; {changed}, {formatting.equation(kind.p_value)}"

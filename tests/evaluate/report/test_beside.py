@@ -1,0 +1,58 @@
+"""What stands beside the rates: in every view, in words, and harmless whatever the names are."""
+
+from dataclasses import replace
+
+import pytest
+
+from flipguard.evaluate import refusals, shifts
+from flipguard.evaluate.comparison import Answer, Pair
+from flipguard.evaluate.report import html, markdown, terminal
+from flipguard.evaluate.report.beside import sections
+
+
+@pytest.fixture
+def measured(make_comparison):
+    """A comparison with everything beside it that a name can stand in, and its pairs."""
+
+    def make(name="a"):
+        sides = [Answer(1.0, "Sure, here it is.", None, "stop"), Answer(0.0, "I can't help with that.", None, "length")]
+        pairs = [Pair(f"{name} {i}", 0, *sides, "negative_flip", categories=(name,)) for i in range(7)]
+        pairs.append(Pair("same", 0, sides[0], sides[0], "tie"))
+        return replace(make_comparison(pairs), refusals=refusals.count(pairs), shifts=shifts.measure(pairs)), pairs
+
+    return make
+
+
+def texts(comparison, pairs):
+    return terminal.render(comparison), markdown.render(comparison, pairs), html.render(comparison, pairs)
+
+
+def test_nothing_beside_is_no_section(make_comparison):
+    assert sections(make_comparison([])) == []
+    assert "What else changed" not in html.render(make_comparison([]), [])
+
+
+@pytest.mark.parametrize(
+    "words", ["answered before, refuses now", "87.5 %", "7 of 8", "cut off", "0 → 7 of 8", "a 0, a 1"]
+)
+def test_every_view_tells_refusals_and_shifts(measured, words):
+    for text in texts(*measured()):
+        assert words in " ".join(text.split())
+
+
+def test_a_hostile_name_stays_a_name(measured, hostile_texts):
+    for name in hostile_texts:
+        check_harmless(name, measured)
+
+
+def check_harmless(name, measured):
+    plain, comment, page = texts(*measured(name))
+    assert all(character.isprintable() or character == "\n" for character in plain)
+    assert all(len(line) <= 80 for line in plain.splitlines())
+    ours = "\n".join(line for line in comment.splitlines() if "refuses now" in line)
+    for text in (ours, page):
+        assert "<script>window" not in text
+        assert "<img src=x" not in text
+        assert "<svg/onload" not in text
+    rows = [line for line in comment.splitlines() if line.startswith("| refuses now")]
+    assert all(line.count("|") - line.count("\\|") == 3 for line in rows)
