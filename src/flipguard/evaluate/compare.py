@@ -23,6 +23,7 @@ from flipguard.evaluate.gate import decide
 from flipguard.evaluate.intake import DUPLICATES, BadLines, Duplicates, Intake
 from flipguard.evaluate.outcomes import drop
 from flipguard.evaluate.runs import Judged, Metric, Run
+from flipguard.evaluate.sequential import decide_early
 
 SHOWN_BAD_LINES = 20
 
@@ -41,6 +42,7 @@ class Options:
     skip_bad: int = 0
     alpha: float = 0.05
     refusal_detector: str | None = None
+    sequential: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.margin) and self.margin >= 0.0):
@@ -128,6 +130,7 @@ def compare_files(old: Path, new: Path | None, options: Options, *, command: Seq
         comparison,
         refusals=refusals.count(aligned.pairs, options.refusal_detector, alpha=options.alpha),
         shifts=shifts.measure(aligned.pairs, alpha=options.alpha),
+        sequential=decide_early(aligned.pairs, options.max_nfr, options.alpha) if options.sequential else None,
     )
     verdict, reason = decide(
         comparison, max_nfr=options.max_nfr, max_unmatched=options.max_unmatched, max_invalid=options.max_invalid

@@ -9,6 +9,7 @@ from flipguard.records import RowId, Verdict
 
 if TYPE_CHECKING:
     from flipguard.evaluate.refusals import Refusals
+    from flipguard.evaluate.sequential import Sequential
     from flipguard.evaluate.shifts import Shifts
 
 SCHEMA = "flipguard.comparison/1"
@@ -134,6 +135,7 @@ class Comparison:
     floor: dict[str, Any] | None = None
     refusals: Refusals | None = None
     shifts: Shifts | None = None
+    sequential: Sequential | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flipguard.evaluate.comparison import Comparison, Decision
+from flipguard.evaluate.sequential import Sequential
 from flipguard.evaluate.stats import lower_bound, prompts_to_decide
 
 EXIT_CODES: dict[Decision, int] = {"pass": 0, "none": 0, "fail": 1, "inconclusive": 3, "invalid": 4}
@@ -21,11 +22,14 @@ def decide(
 
     Returns:
         `invalid` where the data cannot be trusted, then `none` without a limit; else `pass` where the one-sided upper
-        bound of the NFR is within the limit, `fail` where the lower bound is above it, `inconclusive` between.
+        bound of the NFR is within the limit, `fail` where the lower bound is above it, `inconclusive` between. A
+        sequential comparison has decided already; there, `inconclusive` is to continue.
     """
     trouble = _trouble(comparison, max_unmatched, max_invalid)
     if trouble is not None:
         return "invalid", trouble
+    if comparison.sequential is not None:
+        return _early(comparison.sequential, comparison.n)
     counted = f"{comparison.nfr.k:,} of {comparison.nfr.n:,} answers got worse ({percent(comparison.nfr.value or 0.0)})"
     if max_nfr is None:
         return "none", f"{counted}; no limit was asked for, --max-nfr sets one."
@@ -53,6 +57,18 @@ def apart(one: float, other: float) -> tuple[str, str]:
     """Two shares printed with as many digits as it takes to see which is larger."""
     digits = next((d for d in range(2, 12) if one == other or percent(one, d) != percent(other, d)), 12)
     return percent(one, digits), percent(other, digits)
+
+
+def _early(course: Sequential, n: int) -> tuple[Decision, str]:
+    counted = f"{course.k:,} of the first {course.n:,} answers got worse" if course.n else "No pair was judged yet"
+    if course.verdict == "continue":
+        more = "neither a pass nor a fail is sure yet, judge more"
+        return "inconclusive", f"{counted}; {more}. One may look again after every pair."
+    than = "fewer" if course.verdict == "pass" else "more"
+    return course.verdict, (
+        f"{counted}: enough to be sure, with {100 * (1 - course.alpha):g} % confidence and however often one looked, "
+        f"that {than} than {percent(course.limit)} do. The {n - course.n:,} pairs after them do not change that."
+    )
 
 
 def _trouble(comparison: Comparison, max_unmatched: float, max_invalid: float) -> str | None:

@@ -11,6 +11,7 @@ from flipguard.evaluate.report import formatting
 
 if TYPE_CHECKING:
     from flipguard.evaluate.refusals import Refusals
+    from flipguard.evaluate.sequential import Sequential
     from flipguard.evaluate.shifts import Shift, Shifts
 
 _IDS: Final = 5
@@ -30,6 +31,8 @@ class Section:
 def sections(comparison: Comparison) -> list[Section]:
     """All that was measured beside the rates, in the order it is read."""
     found: list[Section] = []
+    if comparison.sequential is not None:
+        found.append(_sequential(comparison.sequential))
     if comparison.refusals is not None:
         found.append(_refusals(comparison.refusals))
     if comparison.shifts is not None:
@@ -39,6 +42,20 @@ def sections(comparison: Comparison) -> list[Section]:
 
 def _share(share: Proportion) -> str:
     return f"{formatting.rate(share)}, {formatting.ratio(share)}"
+
+
+def _sequential(course: Sequential) -> Section:
+    said = {"pass": "pass", "fail": "fail", "continue": "continue: judge more"}[course.verdict]
+    when = "" if course.decided_at is None else f", decided at pair {formatting.count(course.decided_at)}"
+    flips = f"{formatting.count(course.k)} of {formatting.count(course.n)} until then"
+    rows = [
+        ("verdict", said + when),
+        ("negative flips", flips),
+        (f"against {formatting.exact(course.limit)} or more", formatting.score(course.against_high)),
+        (f"against {formatting.exact(course.limit)} or less", formatting.score(course.against_low)),
+        ("an account decides at", formatting.score(1 / course.alpha)),
+    ]
+    return Section("Looking after every pair, in random order", tuple(rows))
 
 
 def _refusals(refusals: Refusals) -> Section:

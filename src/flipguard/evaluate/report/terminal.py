@@ -63,7 +63,8 @@ def _alignment(comparison: Comparison) -> list[str]:
 
 def _numbers(comparison: Comparison) -> list[str]:
     net = comparison.net
-    bound = f"one-sided {formatting.level(comparison.alpha)}, held against the limit"
+    held = "held against the limit" if comparison.sequential is None else "for one look only"
+    bound = f"one-sided {formatting.level(comparison.alpha)}, {held}"
     lines = [
         _row("negative flips", comparison.nfr),
         f"{'  upper bound':<18}{formatting.percent(comparison.nfr.upper):<8}{bound}",
