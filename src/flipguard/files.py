@@ -8,6 +8,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +16,8 @@ import orjson
 
 from flipguard.errors import DataError, shown
 from flipguard.records import Row
+
+LONGEST_LINE = 268_435_456  # bytes; a longer line is no row but a mistake, and must not fill the memory
 
 
 @contextmanager
@@ -114,8 +117,21 @@ def open_binary(path: Path) -> IO[bytes]:
         raise DataError(f"{shown(str(path))}: cannot be read ({error}).") from None
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while `path` is read, such as a damaged gzip member, into a DataError."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read to its end ({error}).") from None
+
+
 def read_jsonl(
-    path: Path, *, skip_bad: int = 0, on_bad: Callable[[str], None] | None = None
+    path: Path,
+    *,
+    skip_bad: int = 0,
+    on_bad: Callable[[str], None] | None = None,
+    loads: Callable[[bytes], Any] = orjson.loads,
 ) -> Iterator[tuple[int, Row]]:
     """Yield `(line number, row)` for each object of a JSONL file; blank lines are passed over.
 
@@ -123,6 +139,7 @@ def read_jsonl(
         path: the file, plain or gzipped, UTF-8, a byte-order mark allowed.
         skip_bad: how many malformed lines to tolerate before giving up.
         on_bad: called with the one-line description of each malformed line that was tolerated; it may raise to stop.
+        loads: parses a line; raises orjson.JSONDecodeError.
 
     Raises:
         DataError: the file cannot be read, or a line is not a JSON object and `skip_bad` is used up.
@@ -131,7 +148,7 @@ def read_jsonl(
     with open_binary(path) as file:
         for number, line in _lines(path, file):
             try:
-                row = _parse(path, number, line)
+                row = _parse(path, number, line, loads)
             except DataError as error:
                 bad += 1
                 if bad > skip_bad:
@@ -144,18 +161,19 @@ def read_jsonl(
 
 
 def _lines(path: Path, file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    try:
-        for number, line in enumerate(file, start=1):
+    readline = partial(file.readline, LONGEST_LINE + 1)
+    with reading(path):
+        for number, line in enumerate(iter(readline, b""), start=1):
+            if len(line) > LONGEST_LINE:
+                raise DataError(f"{path}:{number}: is longer than {LONGEST_LINE:,} bytes.")
             yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-    except (OSError, EOFError, zlib.error) as error:  # a truncated or corrupt gzip member
-        raise DataError(f"{path}: cannot be read to its end ({error}).") from None
 
 
-def _parse(path: Path, number: int, line: bytes) -> Row | None:
+def _parse(path: Path, number: int, line: bytes, loads: Callable[[bytes], Any]) -> Row | None:
     if not line.strip():
         return None
     try:
-        row = orjson.loads(line)
+        row = loads(line)
     except orjson.JSONDecodeError as error:
         raise DataError(
             f"{path}:{number}: not valid JSON ({error.msg.split(':')[0]} at column {error.colno}): "

@@ -206,7 +206,7 @@ def test_a_file_of_both_sides_is_compared_alone(write):
         {"alpha": 0.0},
         {"skip_bad": -1},
         {"duplicates": "frist"},
-        {"metric": "scores"},
+        {"metric": " "},
         {"format": "score"},
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flipguard.errors import DataError, shown
 from flipguard.evaluate.comparison import Alignment, Pair
@@ -15,28 +15,26 @@ EXAMPLES = 5  # unmatched ids to show per side
 
 @dataclass(frozen=True, slots=True)
 class Aligned:
-    """The matched pairs in the order of the old run, and examples of ids that have no partner."""
+    """The matched pairs in the order of the old run, examples of ids that have no partner, and what to know besides."""
 
     pairs: list[Pair]
     alignment: Alignment
     unmatched_old: list[str] = field(default_factory=list)
     unmatched_new: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
 
 def align(old: Run, new: Run, *, margin: float) -> Aligned:
     """Pair the answers of two runs graded the same way; `margin` is in units of the score."""
-    if old.metric != new.metric:
-        raise DataError(
-            f"{old.files[0]} is graded by '{old.metric}', {new.files[0]} by '{new.metric}': not the same scale. "
-            "Grade both alike, or name one key that both have with --metric."
-        )
+    _refuse_other_grades(old, new)
     _refuse_ids_of_two_types(old, new)
     pairs: list[Pair] = []
-    changed = 0
+    changed = moved = 0
     for key, before in old.entries.items():
         after = new.entries.get(key)
         if after is not None:
-            changed += before.prompt is not None and after.prompt is not None and before.prompt != after.prompt
+            changed += _differ(before.prompt, after.prompt)
+            moved += _differ(before.target, after.target)
             pairs.append(_pair(key, before, after, margin))
     only_old = [key for key in old.entries if key not in new.entries]
     only_new = [key for key in new.entries if key not in old.entries]
@@ -49,11 +47,13 @@ def align(old: Run, new: Run, *, margin: float) -> Aligned:
         duplicates=old.duplicates + new.duplicates,
         changed_prompts=changed,
     )
-    return Aligned(pairs, alignment, _examples(only_old), _examples(only_new))
+    notes = [f"Targets that differ between the runs, so that neither answer is graded: {moved:,}."] if moved else []
+    notes += dict.fromkeys([*old.notes, *new.notes])
+    return Aligned(pairs, alignment, _examples(only_old), _examples(only_new), tuple(notes))
 
 
 def from_judged(both: Judged, *, margin: float) -> Aligned:
-    """The pairs of one file that holds both sides; all are matched."""
+    """The pairs of one file that holds both sides."""
     pairs = [
         Pair(
             id=key[0],
@@ -70,21 +70,53 @@ def from_judged(both: Judged, *, margin: float) -> Aligned:
         )
         for key, item in both.judgments.items()
     ]
-    n = len(pairs)
-    return Aligned(pairs, Alignment(n, n, n, 0, 0, both.duplicates, 0))
+    alignment = Alignment(
+        old=len(pairs) + len(both.only_old),
+        new=len(pairs) + len(both.only_new),
+        matched=len(pairs),
+        only_old=len(both.only_old),
+        only_new=len(both.only_new),
+        duplicates=both.duplicates,
+        changed_prompts=both.changed_prompts,
+    )
+    return Aligned(pairs, alignment, _examples(both.only_old), _examples(both.only_new), both.notes)
 
 
 def _pair(key: Key, before: Entry, after: Entry, margin: float) -> Pair:
+    """Two answers to two targets say nothing about a flip, so neither is graded then."""
+    old, new = before.answer, after.answer
+    if _differ(before.target, after.target):
+        old, new = (replace(answer, score=None, error=answer.error or "target changed") for answer in (old, new))
     return Pair(
         id=key[0],
         repeat=key[1],
-        old=before.answer,
-        new=after.answer,
-        outcome=scored(before.answer, after.answer, margin=margin),
+        old=old,
+        new=new,
+        outcome=scored(old, new, margin=margin),
         prompt=after.prompt if before.prompt is None else before.prompt,
         categories=before.categories or after.categories,
         cluster=after.cluster if before.cluster is None else before.cluster,
     )
+
+
+def _differ(one: str | None, other: str | None) -> bool:
+    return one is not None and other is not None and one != other
+
+
+def _refuse_other_grades(old: Run, new: Run) -> None:
+    """Two grades, or the same one for two tasks, cannot be compared."""
+    both = [(old.graded[task], new.graded[task]) for task in old.graded if task in new.graded]
+    told = next(((one, other) for one, other in both if one != other), (old.metric, new.metric))
+    if told[0] != told[1]:
+        raise DataError(
+            f"{old.files[0]} is graded by '{told[0]}', {new.files[0]} by '{told[1]}': not the same scale. "
+            "Grade both alike, or name one key that both have with --metric."
+        )
+    if _differ(old.task, new.task):
+        raise DataError(
+            f"{old.files[0]} is of the task {shown(old.task)}, {new.files[0]} of {shown(new.task)}: their ids are not "
+            "those of the same prompts. Compare runs of one task."
+        )
 
 
 def _refuse_ids_of_two_types(old: Run, new: Run) -> None:

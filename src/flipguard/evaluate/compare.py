@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from flipguard import __version__
 from flipguard.errors import DataError, FlipGuardError, choose, shown
@@ -38,7 +38,7 @@ class Options:
     max_invalid: float = 0.02
     duplicates: Duplicates = "error"
     format: str | None = None
-    metric: Metric | None = None
+    metric: str | None = None
     skip_bad: int = 0
     alpha: float = 0.05
     refusal_detector: str | None = None
@@ -58,8 +58,8 @@ class Options:
             raise FlipGuardError(
                 f"--duplicates: unknown rule '{self.duplicates}'. {choose(self.duplicates, DUPLICATES)}"
             )
-        if self.metric is not None and self.metric not in get_args(Metric):
-            raise FlipGuardError(f"--metric: unknown '{self.metric}'. {choose(self.metric, get_args(Metric))}")
+        if self.metric is not None and not self.metric.strip():
+            raise FlipGuardError("--metric: is empty. Choose the name of a grade in the files, such as score or acc.")
         if self.format is not None:
             importers.check_name(self.format)
 
@@ -118,7 +118,7 @@ def compare_files(old: Path, new: Path | None, options: Options, *, command: Seq
     """
     intake = Intake(options.duplicates, options.metric, BadLines(options.skip_bad))
     with _without_collector():
-        runs = [importers.read(path, intake, options.format) for path in (old, new) if path is not None]
+        runs = importers.read_runs(old, new, intake, options.format)
         metric = runs[0][1].metric
         margin = options.margin if metric == "score" else 0.0
         aligned = _align(runs, old, margin)
@@ -268,7 +268,7 @@ def _notes(aligned: Aligned, bad: BadLines) -> list[str]:
         (single, "Pairs judged in one order only, so that position bias is not controlled: {:,}."),
         (len(pairs) - len(groups), "Pairs that share a cluster with another, though intervals take them alone: {:,}."),
     ]
-    return [sentence.format(count) for count, sentence in told if count]
+    return [*(sentence.format(count) for count, sentence in told if count), *aligned.notes]
 
 
 def _reading(aligned: Aligned, bad: BadLines) -> dict[str, Any]:
@@ -283,7 +283,7 @@ def _input(path: Path, format_name: str, run: Run | Judged) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     rows = len(run.judgments) if isinstance(run, Judged) else len(run.entries)
-    return {"path": str(path), "format": format_name, "rows": rows, "sha256": digest}
+    return {"path": str(path), "format": format_name, "graded": run.graded, "rows": rows, "sha256": digest}
 
 
 def _check_share(name: str, share: float | None) -> None:

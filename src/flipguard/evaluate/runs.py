@@ -15,12 +15,13 @@ Metric = Literal["score", "correct", "verdicts"]  # a number; right or wrong; a 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One model's answer and what is known about its prompt."""
+    """One model's answer and what is known about its prompt; `target` is what a right answer is, or a hash of it."""
 
     answer: Answer
     prompt: str | None = None
     categories: tuple[str, ...] = ()
     cluster: str | None = None
+    target: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +38,32 @@ class Judgment:
 
 @dataclass(slots=True)
 class Run:
-    """One model's answers; `files` were really read, `duplicates` rows gave way to another of their key."""
+    """One model's answers.
+
+    Attributes:
+        name: of the model.
+        metric: what a grade is.
+        entries: the answers by key.
+        files: what was really read.
+        duplicates: rows that gave way to another of their key.
+        graded: which grade of the file was taken, for each task; two runs must agree where both have the task.
+        task: what was asked, where ids mean nothing outside of it.
+        notes: what the reader of the verdict must know, one sentence each.
+    """
 
     name: str
     metric: Metric
     entries: dict[Key, Entry]
     files: tuple[Path, ...]
     duplicates: int = 0
+    graded: dict[str, str] = field(default_factory=dict)
+    task: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class Judged:
-    """Both models' answers from one place; every pair is matched by construction."""
+    """Both models' answers from one place, matched already; `only_old` and `only_new` have no partner there."""
 
     old: str
     new: str
@@ -56,3 +71,8 @@ class Judged:
     judgments: dict[Key, Judgment] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     duplicates: int = 0
+    only_old: tuple[Key, ...] = ()
+    only_new: tuple[Key, ...] = ()
+    changed_prompts: int = 0
+    graded: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

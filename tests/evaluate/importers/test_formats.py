@@ -35,18 +35,23 @@ def test_the_format_is_found_by_looking_even_into_gzip(write, rows, name, packed
     [
         (
             [{"id": 1, "completion": "x"}],
-            r"judgments \(no row has .*scores \(no row has 'score' or 'correct'; .*'id', 'com",
+            r" \(no row has .*scores \(no row has 'score' or 'correct'; .*'id', 'com",
         ),
-        (b'[{"id": 1}]', "one JSON array"),
-        (b"id,score\n1,2\n", r"first line is not a JSON object: b'id,score'"),
+        (b'[{"id": 1}]', "no row has 'score' or 'correct'"),
+        (b"[1, 2]", "its array holds no objects"),
+        (b'[{"id": 1}, ', r"it is not valid JSON \("),
+        (b'{"id": 1}{"id": 2}\n', "first line is not a JSON object"),
+        (b"name,score\n1,2\n", r"first line is not a JSON object: b'name,score'"),
+        ("\ufeffid,score\n".encode("utf-16"), "perhaps UTF-16; save it as UTF-8"),
         (b"\x00\xff\x00", "not a JSON object"),
         (b"3\n4\n", "not a JSON object"),
     ],
 )
 def test_a_file_no_format_recognises_says_what_was_tried_and_why_it_failed(write, content, told):
-    with pytest.raises(DataError, match=rf"x\.jsonl: no known format\. Tried judgments .*{told}|{told}") as caught:
+    with pytest.raises(DataError, match=rf"x\.jsonl: no known format\. Tried judgments.*{told}") as caught:
         importers.read(write("x.jsonl", content), Intake())
-    assert "--format names one: judgments, scores." in str(caught.value)
+    assert f"--format names one: {', '.join(importers.FORMATS)}." in str(caught.value)
+    assert all(name in str(caught.value).partition("--format")[0] for name in importers.FORMATS)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"\xef\xbb\xbf"])

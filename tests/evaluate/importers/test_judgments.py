@@ -4,6 +4,7 @@ import pytest
 
 from flipguard.errors import DataError
 from flipguard.evaluate import importers
+from flipguard.evaluate.compare import Options, compare_files
 from flipguard.evaluate.intake import Intake
 
 BOTH = [{"order": "old_first", "winner": "old", "reason": "r"}, {"order": "new_first", "winner": "tie"}]
@@ -47,6 +48,62 @@ def test_an_error_of_the_judge_leaves_both_sides_ungraded(write):
     assert all(item.old.score is None and item.new.error for item in both.judgments.values())
 
 
+def test_an_id_without_partner_is_counted_on_its_side_and_is_no_error(write):
+    side = {"score": 1}
+    rows = [{"id": 1, "old": side, "new": side}, {"id": 2, "old": side, "new": None}]
+    rows += [{"id": number, "old": None, "new": side} for number in (3, 4)]
+    comparison = compare_files(write("j.jsonl", rows), None, Options()).comparison
+    account = comparison.alignment
+    assert (account.old, account.new, account.matched, account.only_old, account.only_new) == (2, 3, 1, 1, 2)
+    assert (comparison.n, comparison.invalid, comparison.verdict) == (1, 0, "invalid")
+    assert comparison.provenance["unmatched_examples"] == {"old": ["2"], "new": ["3", "4"]}
+
+
+def test_a_file_whose_first_rows_lack_a_partner_is_recognised_and_its_models_are_named(write):
+    rows = [{"id": 1, "old": None, "new": {"score": 1, "model": "b"}}] * 2
+    rows += [{"id": 3, "old": {"score": 1, "model": "a"}, "new": None}]
+    name, both = importers.read(write("j.jsonl", rows), Intake(duplicates="first"))
+    assert (name, both.old, both.new, both.duplicates) == ("judgments", "a", "b", 1)
+
+
+@pytest.mark.parametrize("key", ["prompt", "reference"])
+def test_a_changed_question_is_counted_and_neither_side_graded(write, key):
+    error = f"{key} changed"
+    rows = [
+        {"id": 1, key: "p", "old": {"score": None, "error": error}, "new": {"score": None, "error": error, key: "q"}},
+        {"id": 2, key: "p", "old": {"score": 1}, "new": {"score": 1}},
+    ]
+    comparison = compare_files(write("j.jsonl", rows), None, Options()).comparison
+    assert (comparison.alignment.changed_prompts, comparison.invalid, comparison.n) == (1, 1, 1)
+
+
+def several_judges(write):
+    grades = {"exact": {"score": 1}, "llm": {"score": 0}}
+    return write(
+        "j.jsonl",
+        [{"id": i, "judge": judge, "old": old, "new": {"score": 1}} for i in (1, 2) for judge, old in grades.items()],
+    )
+
+
+def test_several_judges_in_one_file_are_named_and_not_taken_for_duplicates(write):
+    with pytest.raises(DataError, match=r"several judges: exact, llm\. Choose one with --metric JUDGE"):
+        read(several_judges(write))
+
+
+@pytest.mark.parametrize(("metric", "score"), [("exact", 1.0), ("llm", 0.0), ("llm=score", 0.0)])
+def test_one_of_several_judges_is_chosen_by_name(write, metric, score):
+    both = read(several_judges(write), metric=metric)
+    assert [item.old.score for item in both.judgments.values()] == [score, score]
+
+
+@pytest.mark.parametrize(
+    ("metric", "told"), [("lml", "Did you mean 'llm'"), ("llm=scroe", "unknown key 'scroe'. Did you mean 'score'")]
+)
+def test_a_judge_or_key_that_is_not_there_is_refused_with_the_choices(write, metric, told):
+    with pytest.raises(DataError, match=told):
+        read(several_judges(write), metric=metric)
+
+
 def test_a_pairwise_judge_that_failed_needs_no_verdicts(write):
     rows = [{"id": 1, "old": {}, "new": {}, "verdicts": BOTH}, {"id": 2, "old": {}, "new": {}, "error": "server"}]
     assert read(write("j.jsonl", rows)).judgments[2, 0].verdicts == ()
@@ -56,7 +113,8 @@ def test_a_pairwise_judge_that_failed_needs_no_verdicts(write):
     ("change", "told"),
     [
         ({"old": 3}, "'old' is 3; expected an object that holds the old model's answer"),
-        ({"new": None}, "'new' is None"),
+        ({"new": [1]}, r"'new' is \[1\]; expected an object .* or null"),
+        ({"old": None, "new": None}, "'old' and 'new' are both null"),
         ({"old": {"score": "x"}}, "in 'old', 'score' is the text 'x'"),
         ({"new": {}}, "in 'new', 'score' is missing"),
     ],

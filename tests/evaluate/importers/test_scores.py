@@ -95,9 +95,31 @@ def test_the_decision_counts_before_the_evidence_unless_the_metric_says_otherwis
     assert read(path, metric="score").entries[0, 0].answer.score == 0.3
 
 
-def test_a_metric_scores_do_not_have_is_refused(write):
-    with pytest.raises(DataError, match="Choose one of: correct, score"):
-        read(write("old.jsonl", [{"id": 0, "score": 0.3}]), metric="verdicts")
+@pytest.mark.parametrize("value", [0.3, True, 7])
+def test_any_number_or_decision_of_a_row_can_be_compared_by_its_name(write, value):
+    run = read(write("old.jsonl", [{"id": 0, "score": 5, "reward": value}]), metric="reward")
+    assert (run.metric, run.graded) == ("correct" if value is True else "score", {"": "reward"})
+    assert run.entries[0, 0].answer.score == float(value)
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"score": 1}, "'reward' is missing; null says"),
+        ({"reward": "x"}, "'reward' is 'x'; expected a number"),
+        ({"reward": True}, "'reward' is True; expected a number"),
+        ({"reward": [1]}, r"'reward' is \[1\]; expected a number"),
+    ],
+)
+def test_a_grade_of_ones_own_name_is_checked_like_any_other(write, row, told):
+    path = write("old.jsonl", [{"id": 0, "reward": 0.5}, {"id": 1, **row}])
+    with pytest.raises(DataError, match=rf"old\.jsonl:2: {told}"):
+        read(path, metric="reward")
+
+
+def test_a_metric_scores_do_not_have_is_refused_with_those_they_have(write):
+    with pytest.raises(DataError, match=r"no number.*Did you mean 'verdict'\? Choose one of: score, verdict\."):
+        read(write("old.jsonl", [{"id": 0, "score": 0.3, "verdict": False, "text": "x"}]), metric="verdicts")
 
 
 def test_the_number_one_and_the_text_one_are_two_ids(write):

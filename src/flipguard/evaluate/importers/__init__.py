@@ -7,6 +7,8 @@ A format is a module with two functions; its name in FORMATS makes it known:
 
 Formats are tried in the order of FORMATS, so the particular stand before the general. One of your own needs no entry:
 `--format package.module:function` calls `function(source, intake)`.
+
+Where a file holds several models, `FILE#MODEL` names one of them.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from flipguard.errors import DataError, choose
-from flipguard.evaluate.intake import Intake, Source
+from flipguard.evaluate.intake import Intake
 from flipguard.evaluate.runs import Judged, Run
+from flipguard.evaluate.source import Source
 
 FORMATS = ("judgments", "scores")
 
@@ -32,14 +35,33 @@ class Importer(Protocol):
         """All rows of `source`."""
 
 
+def read_runs(
+    old: Path, new: Path | None, intake: Intake, format_name: str | None = None
+) -> list[tuple[str, Run | Judged]]:
+    """Read what is compared: two runs, or one that holds both sides; each with the name of its format.
+
+    Two parts of one file (`both.jsonl#a both.jsonl#b`) are one Judged where the file judges a against b.
+    """
+    if new is None:
+        return [read(old, intake, format_name)]
+    (path, part), (other, partner) = _split(old), _split(new)
+    if part is None or partner is None or not _same(path, other):
+        runs = [
+            _read(Source.of(at, part=name, alone=False), intake, format_name)
+            for at, name in ((path, part), (other, partner))
+        ]
+    else:
+        runs = [_read(Source.of(path, part=part, partner=partner), intake, format_name)]
+        if isinstance(runs[0][1], Run):
+            runs.append(_read(Source.of(path, part=partner, partner=part), intake, format_name))
+    _agree_on_the_scale([run for _, run in runs])
+    return runs
+
+
 def read(path: Path, intake: Intake, format_name: str | None = None) -> tuple[str, Run | Judged]:
     """Read `path` in the format named, or in the first that recognises it; return the format's name and the rows."""
-    source = Source.of(path)
-    name = _recognise(source) if format_name is None else format_name
-    run = _foreign(name, source, intake) if ":" in name else _importer(name).read(source, intake)
-    if isinstance(run, Run) and not run.entries:
-        raise DataError(f"{path}: holds no usable row in the format {name}. Check the file.")
-    return name, run
+    file, part = _split(path)
+    return _read(Source.of(file, part=part), intake, format_name)
 
 
 def check_name(name: str) -> None:
@@ -48,16 +70,46 @@ def check_name(name: str) -> None:
         raise DataError(f"--format: unknown format '{name}'. {choose(name, FORMATS)}")
 
 
+def _split(path: Path) -> tuple[Path, str | None]:
+    """`both.jsonl#a` as the file and the part, unless there is a file of that very name."""
+    text = str(path)
+    if "#" in text and not path.exists():
+        at = -1
+        while (at := text.find("#", at + 1)) >= 0:
+            if text[at + 1 :] and Path(text[:at]).exists():
+                return Path(text[:at]), text[at + 1 :]
+    return path, None
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def _read(source: Source, intake: Intake, format_name: str | None) -> tuple[str, Run | Judged]:
+    name = _recognise(source) if format_name is None else format_name
+    run = _foreign(name, source, intake) if ":" in name else _importer(name).read(source, intake)
+    if isinstance(run, Run) and not run.entries:
+        raise DataError(f"{source.path}: holds no usable row in the format {name}. Check the file.")
+    return name, run
+
+
+def _agree_on_the_scale(runs: list[Run | Judged]) -> None:
+    """A grade that is 0 or 1 in one file by chance and a number in the other is a number in both."""
+    named = [grade for run in runs for grade in run.graded.values()]
+    if named and {run.metric for run in runs} == {"correct", "score"}:
+        for run in runs:
+            run.metric = "score"
+
+
 def _recognise(source: Source) -> str:
-    refusals = []
+    refusals: dict[str, list[str]] = {}
     for name in FORMATS:
         why_not = _importer(name).recognise(source)
         if why_not is None:
             return name
-        refusals.append(f"{name} ({why_not})")
-    raise DataError(
-        f"{source.path}: no known format. Tried {', '.join(refusals)}. --format names one: {', '.join(FORMATS)}."
-    )
+        refusals.setdefault(why_not, []).append(name)
+    tried = "; ".join(f"{', '.join(names)} ({why_not})" for why_not, names in refusals.items())
+    raise DataError(f"{source.path}: no known format. Tried {tried}. --format names one: {', '.join(FORMATS)}.")
 
 
 def _importer(name: str) -> Importer:

@@ -1,16 +1,16 @@
-"""Generic scores: JSONL rows `{"id", "score": number|null}` or `{"id", "correct": bool|null}`, one file per model.
+"""Generic scores: rows `{"id", "score": number|null}` or `{"id", "correct": bool|null}`, one file per model.
 
-Where rows have both keys, `correct` counts: it is the decision, `score` the evidence; `--metric score` reverses it.
+JSONL, a JSON array, CSV or Parquet. Where rows have both keys, `correct` counts: it is the decision, `score` the
+evidence; `--metric NAME` takes another key, a number or true and false.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from flipguard.errors import DataError, choose, shown
-from flipguard.evaluate.fields import answer_of, categories_of, cluster_of, prompt_of
-from flipguard.evaluate.intake import Intake, Source, shelve
-from flipguard.evaluate.runs import Entry, Metric, Run
+from flipguard.evaluate.fields import answer_of, categories_of, cluster_of, key_of, prompt_of
+from flipguard.evaluate.intake import Intake, shelve
+from flipguard.evaluate.runs import Entry, Key, Metric, Run
+from flipguard.evaluate.source import Source
 from flipguard.records import Row
 
 METRICS: tuple[Metric, ...] = ("correct", "score")
@@ -27,31 +27,49 @@ def recognise(source: Source) -> str | None:
 
 def read(source: Source, intake: Intake) -> Run:
     """One model's graded answers."""
-    metric = _metric(source, intake)
+    name, metric = _metric(source, intake.metric)
 
-    def entry(row: Row) -> Entry:
-        return Entry(answer_of(row, metric), prompt_of(row), categories_of(row), cluster_of(row))
+    def parse(row: Row) -> tuple[Key, Entry]:
+        graded = row if name == metric else _renamed(row, name, metric)
+        answer = answer_of(graded, metric)
+        return key_of(row), Entry(answer, prompt_of(row), categories_of(row), cluster_of(row))
 
-    shelf = shelve(source.path, intake, entry)
-    return Run(_name(source), metric, shelf.items, (source.path,), shelf.duplicates)
+    shelf = shelve(source, intake, parse)
+    graded = {"": name} if name != metric else {}
+    return Run(_name(source), metric, shelf.taken(), (source.path,), shelf.duplicates, graded)
 
 
-def _metric(source: Source, intake: Intake) -> Metric:
-    if intake.metric is not None:
-        if intake.metric not in METRICS:
-            raise DataError(
-                f"{source.path}: --metric {intake.metric}: scores have none. {choose(intake.metric, METRICS)}"
-            )
-        return intake.metric
-    graded = next((row for row in source.rows if "correct" in row or "score" in row), {})
-    return "correct" if "correct" in graded else "score"
+def _metric(source: Source, wanted: str | None) -> tuple[str, Metric]:
+    """The key that holds the grade, and what the grade is."""
+    if wanted is None:
+        graded = next((row for row in source.rows if "correct" in row or "score" in row), {})
+        return ("correct", "correct") if "correct" in graded else ("score", "score")
+    for metric in METRICS:
+        if wanted == metric:
+            return metric, metric
+    values = [row[wanted] for row in source.rows if row.get(wanted) is not None]
+    if not values or not isinstance(values[0], bool | int | float):
+        keys = dict.fromkeys(key for row in source.rows for key, value in row.items() if _is_grade(key, value))
+        choices = choose(wanted, keys or METRICS)
+        raise DataError(f"{source.path}: --metric {wanted}: no number, true or false of this name. {choices}")
+    return wanted, "correct" if isinstance(values[0], bool) else "score"
+
+
+def _is_grade(key: str, value: object) -> bool:
+    return isinstance(value, bool | int | float) and key not in ("id", "repeat")
+
+
+def _renamed(row: Row, name: str, metric: Metric) -> Row:
+    if name not in row:
+        raise DataError(f"'{name}' is missing; null says that an answer was not graded.")
+    value = row[name]
+    fits = isinstance(value, bool) if metric == "correct" else isinstance(value, int | float)
+    if value is not None and (not fits or (metric == "score" and isinstance(value, bool))):
+        expected = "true or false" if metric == "correct" else "a number"
+        raise DataError(f"'{name}' is {shown(value)}; expected {expected} as in the first row, or null.")
+    return {**row, metric: value}
 
 
 def _name(source: Source) -> str:
     model = source.rows[0].get("model") if source.rows else None
-    return model if isinstance(model, str) and model else stem(source.path)
-
-
-def stem(path: Path) -> str:
-    """The file's name without its endings: runs/old.jsonl.gz is "old"."""
-    return path.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json") or path.name
+    return model if isinstance(model, str) and model else source.stem
