@@ -52,7 +52,7 @@ def demo(arguments: Arguments) -> int:
     that none of them has seen. Ends in a table and in OUT/report/index.html.
     Broken off or run again, it goes on where it was.
     """
-    _hush()
+    _before_torch()
     from flipguard.demo import run_demo, summary, to_json
 
     done = run_demo(arguments.out, seed=arguments.seed, algorithms=arguments.algorithms)
@@ -98,7 +98,7 @@ def train(arguments: Arguments) -> int:
     metrics of every step are in its trainer_state.json. A run that was broken off
     goes on with --resume from its last checkpoint, to the same result.
     """
-    _hush()
+    _before_torch()
     from flipguard.train.run import train as run_recipe
 
     done = run_recipe(arguments.recipe, arguments.overrides, resume=arguments.resume, overwrite=arguments.overwrite)
@@ -114,6 +114,7 @@ def generate(arguments: Arguments) -> int:
     keys are kept. Answers are written as they come: the same command after a kill
     goes on and ends in the same file. Greedy unless --temperature is given.
     """
+    _before_torch()
     from flipguard.evaluate.generate import GenerateOptions
     from flipguard.evaluate.generate import generate as run
 
@@ -251,10 +252,15 @@ def _tell(arguments: Arguments, text: str, result: Any) -> None:
     sys.stdout.write(f"{text}\n")
 
 
-def _hush() -> None:
-    """Silence what libraries say about each other's names: no user can act on it."""
+def _before_torch() -> None:
+    """Settings that must be there before torch is imported.
+
+    Threads that wait shall sleep, not spin: on a busy machine spinning makes small models many times slower. And what
+    libraries say about each other's names is silenced: no user can act on it.
+    """
     import warnings
 
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 

@@ -1,0 +1,58 @@
+"""What the README shows is what happens: its code, its commands and its recipe are run."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from flipguard.cli import main
+from flipguard.train.recipe import load_recipe
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.fixture
+def two_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, right in (("old", 390), ("new", 395)):
+        rows = ({"id": number, "correct": number < right} for number in range(400))
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.usefixtures("two_runs")
+def test_the_lines_for_your_own_script_run(capsys):
+    (code,) = blocks("python")
+    exec(compile(code, "README.md", "exec"), {})  # the reader's own script
+    assert capsys.readouterr().out.startswith("pass 0.0 ")
+
+
+@pytest.mark.usefixtures("two_runs")
+def test_the_measuring_commands_run(capsys):
+    commands = [line for block in blocks("bash") for line in block.splitlines()]
+    ran = [words[1] for words in map(shlex.split, commands) if words[1] in ("compare", "plan") and main(words[1:]) == 0]
+    assert ran == ["compare", "plan"]
+    assert "PASS" in capsys.readouterr().out
+
+
+def test_the_rows_it_shows_are_rows():
+    for line in "".join(blocks("json")).splitlines():
+        assert "id" in json.loads(line)
+
+
+def test_the_recipe_it_shows_is_a_recipe(tmp_path):
+    (text,) = blocks("yaml")
+    (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
+    recipe = load_recipe(tmp_path / "recipe.yaml", {"constraint.gamma": "0.05"})
+    assert (recipe.algorithm, recipe.constraint.gamma) == ("dpo", 0.05)
+
+
+def test_every_file_it_links_to_is_there():
+    for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
