@@ -52,7 +52,7 @@ def make_pairs(generations: Path, out: Path, *, seed: int, scale: float = SCALE)
     written: list[Row] = []
     identical = unfinished = 0
     for samples in _samples(generations).values():
-        if len(samples) < 2 or not all(_is_answer(row) for row in samples.values()):
+        if len(samples) < 2 or not all(_finished(row) for row in samples.values()):
             unfinished += 1
         elif samples[0]["completion"] == samples[1]["completion"]:
             identical += 1
@@ -90,10 +90,6 @@ def _samples(generations: Path) -> dict[Any, dict[int, Row]]:
             )
         samples[row["repeat"]] = row
     return found
-
-
-def _is_answer(row: Row) -> bool:
-    return row["finish_reason"] == "stop" and bool(row["completion"].strip())
 
 
 def _finished(row: Row) -> bool:
