@@ -76,6 +76,7 @@ def compare(parser: argparse.ArgumentParser) -> None:
     add("--metric", help="what to compare where a file holds several: score or correct")
     add("--skip-bad", type=int, default=0, metavar="N", help="tolerate up to N malformed lines (default: 0)")
     add("--alpha", type=float, default=0.05, help="error of the bounds (default: 0.05)")
+    add("--labels", help="JSONL of human labels for some pairs, drawn at random, to correct the judge by")
     add("--sequential", action="store_true", help="a verdict to look at after every pair, in random order")
     add("--refusal-detector", metavar="M:F", help="package.module:function, from an answer to a bool (default: ours)")
 

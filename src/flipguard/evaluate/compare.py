@@ -21,6 +21,7 @@ from flipguard.evaluate.align import Aligned, align, from_judged
 from flipguard.evaluate.comparison import Alignment, Comparison, Net, Pair, Result, Slice
 from flipguard.evaluate.gate import decide
 from flipguard.evaluate.intake import DUPLICATES, BadLines, Duplicates, Intake
+from flipguard.evaluate.labels import correct, read_labels
 from flipguard.evaluate.outcomes import drop
 from flipguard.evaluate.runs import Judged, Metric, Run
 from flipguard.evaluate.sequential import decide_early
@@ -43,6 +44,7 @@ class Options:
     alpha: float = 0.05
     refusal_detector: str | None = None
     sequential: bool = False
+    labels: str | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.margin) and self.margin >= 0.0):
@@ -131,6 +133,7 @@ def compare_files(old: Path, new: Path | None, options: Options, *, command: Seq
         refusals=refusals.count(aligned.pairs, options.refusal_detector, alpha=options.alpha),
         shifts=shifts.measure(aligned.pairs, alpha=options.alpha),
         sequential=decide_early(aligned.pairs, options.max_nfr, options.alpha) if options.sequential else None,
+        labels=correct(aligned.pairs, read_labels(Path(options.labels)), options.alpha) if options.labels else None,
     )
     verdict, reason = decide(
         comparison, max_nfr=options.max_nfr, max_unmatched=options.max_unmatched, max_invalid=options.max_invalid

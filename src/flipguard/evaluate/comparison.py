@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from flipguard.records import RowId, Verdict
 
 if TYPE_CHECKING:
+    from flipguard.evaluate.labels import Labels
     from flipguard.evaluate.refusals import Refusals
     from flipguard.evaluate.sequential import Sequential
     from flipguard.evaluate.shifts import Shifts
@@ -136,6 +137,7 @@ class Comparison:
     refusals: Refusals | None = None
     shifts: Shifts | None = None
     sequential: Sequential | None = None
+    labels: Labels | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

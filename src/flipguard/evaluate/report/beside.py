@@ -10,6 +10,7 @@ from flipguard.evaluate.comparison import Comparison, Proportion
 from flipguard.evaluate.report import formatting
 
 if TYPE_CHECKING:
+    from flipguard.evaluate.labels import Corrected, Labels
     from flipguard.evaluate.refusals import Refusals
     from flipguard.evaluate.sequential import Sequential
     from flipguard.evaluate.shifts import Shift, Shifts
@@ -33,6 +34,8 @@ def sections(comparison: Comparison) -> list[Section]:
     found: list[Section] = []
     if comparison.sequential is not None:
         found.append(_sequential(comparison.sequential))
+    if comparison.labels is not None:
+        found.append(_labels(comparison.labels))
     if comparison.refusals is not None:
         found.append(_refusals(comparison.refusals))
     if comparison.shifts is not None:
@@ -56,6 +59,25 @@ def _sequential(course: Sequential) -> Section:
         ("an account decides at", formatting.score(1 / course.alpha)),
     ]
     return Section("Looking after every pair, in random order", tuple(rows))
+
+
+def _labels(labels: Labels) -> Section:
+    rows = [
+        ("negative flips, corrected", f"{_corrected(labels.nfr)}, {labels.method}"),
+        ("negative flips, as judged", _share(labels.judged)),
+        ("sensitivity of the judge", _share(labels.sensitivity)),
+        ("specificity of the judge", _share(labels.specificity)),
+        ("flips missed, invented", f"{formatting.count(labels.missed)}, {formatting.count(labels.invented)}"),
+    ]
+    if labels.rogan_gladen is not None:
+        rows.insert(2, ("by Rogan and Gladen", _corrected(labels.rogan_gladen)))
+    if labels.unused:
+        rows.append(("labels without a valid pair", formatting.count(labels.unused)))
+    return Section(f"The judge against {formatting.count(labels.n)} human labels, drawn at random", tuple(rows))
+
+
+def _corrected(rate: Corrected) -> str:
+    return f"{formatting.percent(rate.value)} [{formatting.interval(rate.low, rate.high)}]"
 
 
 def _refusals(refusals: Refusals) -> Section:
