@@ -123,7 +123,7 @@ def test_the_severity_is_the_mean_drop_beyond_the_margin_and_the_tail_of_the_fli
     old = [{"score": 1.0}, {"score": 1.0}, {"score": 0.0}, {"score": None}]
     new = [{"score": 0.0}, {"score": 0.5}, {"score": 1.0}, {"score": 0.0}]
     severity = two(write, old, new, margin=0.25).comparison.severity
-    assert severity == {"mean": 1.0 / 3, "median": 0.25, "p90": 0.75, "max": 0.75}
+    assert severity == {"mean": 1.0 / 3, "mean_flip": 0.5, "median": 0.25, "p90": 0.75, "max": 0.75}
 
 
 def test_an_answer_of_several_categories_counts_in_each_slice_and_p_values_are_adjusted(write):
@@ -136,7 +136,7 @@ def test_an_answer_of_several_categories_counts_in_each_slice_and_p_values_are_a
 
 def test_a_slice_of_ungraded_pairs_only_is_still_shown(write):
     (part,) = two(write, [{"score": None, "category": "a"}], [{"score": 1}]).comparison.slices
-    assert (part.n, part.nfr.value, part.p_adjusted) == (0, None, 1.0)
+    assert (part.n, part.nfr.value, part.p_adjusted) == (0, None, None)
 
 
 def test_what_the_reader_must_know_stands_beside_the_verdict(write):
@@ -148,7 +148,7 @@ def test_what_the_reader_must_know_stands_beside_the_verdict(write):
         "Malformed lines skipped: 1.",
         "Duplicate rows left out: 1.",
         "Prompts that differ between the runs: 1.",
-        "Pairs that share a cluster with another, though intervals take them alone: 1.",
+        "Pairs that share a cluster with another, so clusters set the bound: 1.",
     ]
     assert comparison.reason.endswith(" ".join(comparison.provenance["notes"]))
     assert comparison.provenance["skipped"] == 1

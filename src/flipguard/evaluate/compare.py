@@ -18,13 +18,15 @@ from flipguard import __version__
 from flipguard.errors import DataError, FlipGuardError, choose, shown
 from flipguard.evaluate import importers, refusals, shifts, stats
 from flipguard.evaluate.align import Aligned, align, from_judged
+from flipguard.evaluate.change import severity
 from flipguard.evaluate.comparison import Alignment, Comparison, Net, Pair, Result, Slice
 from flipguard.evaluate.gate import decide
 from flipguard.evaluate.intake import DUPLICATES, BadLines, Duplicates, Intake
 from flipguard.evaluate.labels import correct, read_labels
-from flipguard.evaluate.outcomes import drop
 from flipguard.evaluate.runs import Judged, Metric, Run
 from flipguard.evaluate.sequential import decide_early
+from flipguard.evaluate.slices import adjusted
+from flipguard.evaluate.uncertainty import Further
 
 SHOWN_BAD_LINES = 20
 
@@ -44,6 +46,10 @@ class Options:
     alpha: float = 0.05
     refusal_detector: str | None = None
     sequential: bool = False
+    floor: Path | None = None
+    against: Path | None = None
+    seed: int = 0
+    min_slice: int = 10
     labels: str | None = None
 
     def __post_init__(self) -> None:
@@ -56,6 +62,8 @@ class Options:
             raise FlipGuardError(f"--alpha {shown(self.alpha)}: choose a number between 0 and 0.5, 0.05 for 95 %.")
         if self.skip_bad < 0:
             raise FlipGuardError(f"--skip-bad {self.skip_bad}: choose how many malformed lines to tolerate, 0 or more.")
+        if self.min_slice < 0:
+            raise FlipGuardError(f"--min-slice {self.min_slice}: choose how many pairs a category needs, 0 or more.")
         if self.duplicates not in DUPLICATES:
             raise FlipGuardError(
                 f"--duplicates: unknown rule '{self.duplicates}'. {choose(self.duplicates, DUPLICATES)}"
@@ -101,11 +109,11 @@ def compare(  # the keyword-only names are fields of the Comparison
         win_rate=stats.proportion(whole.positive_flip, whole.n, alpha),
         nfr_given_correct=stats.proportion(whole.negative_flip, whole.right, alpha) if metric == "correct" else None,
         net=_net(whole),
-        slices=_slices(slices, alpha),
+        slices=adjusted(_slices(slices, alpha)),
         alignment=alignment,
         margin=margin,
         alpha=alpha,
-        severity=_severity(pairs, margin) if metric == "score" and whole.n else None,
+        severity=severity(pairs, margin) if metric == "score" else None,
     )
 
 
@@ -124,6 +132,8 @@ def compare_files(old: Path, new: Path | None, options: Options, *, command: Seq
         metric = runs[0][1].metric
         margin = options.margin if metric == "score" else 0.0
         aligned = _align(runs, old, margin)
+        further = Further(options.floor, options.against, options.seed, options.min_slice)
+        companions = further.read(runs[0][1], intake, options.format, margin=margin)
     names = _names([run for _, run in runs], (old, new))
     comparison = compare(
         aligned.pairs, aligned.alignment, old=names[0], new=names[1], metric=metric, margin=margin, alpha=options.alpha
@@ -135,14 +145,16 @@ def compare_files(old: Path, new: Path | None, options: Options, *, command: Seq
         sequential=decide_early(aligned.pairs, options.max_nfr, options.alpha) if options.sequential else None,
         labels=correct(aligned.pairs, read_labels(Path(options.labels)), options.alpha) if options.labels else None,
     )
+    comparison = further.measure(comparison, aligned.pairs, metric, companions)
     verdict, reason = decide(
         comparison, max_nfr=options.max_nfr, max_unmatched=options.max_unmatched, max_invalid=options.max_invalid
     )
+    runs = [*runs, *((companion.format, companion.run) for companion in companions.values())]
     notes = _notes(aligned, intake.bad)
     provenance = {
         **({"command": shlex.join(command)} if command else {}),
         "inputs": [_input(path, name, run) for name, run in runs for path in run.files],
-        **asdict(options),
+        **{name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()},
         "metric": metric,
         **_reading(aligned, intake.bad),
         "notes": notes,
@@ -205,10 +217,8 @@ def _net(whole: _Tally) -> Net:
     return Net(value, stats.mcnemar(whole.negative_flip, whole.positive_flip))
 
 
-def _slices(tallies: dict[str, _Tally], alpha: float) -> tuple[Slice, ...]:
-    named = sorted(tallies.items())
-    adjusted = stats.holm([stats.mcnemar(tally.negative_flip, tally.positive_flip) for _, tally in named])
-    return tuple(
+def _slices(tallies: dict[str, _Tally], alpha: float) -> list[Slice]:
+    return [
         Slice(
             name=name,
             n=tally.n,
@@ -216,24 +226,10 @@ def _slices(tallies: dict[str, _Tally], alpha: float) -> tuple[Slice, ...]:
             positive_flips=tally.positive_flip,
             nfr=stats.proportion(tally.negative_flip, tally.n, alpha),
             win_rate=stats.proportion(tally.positive_flip, tally.n, alpha),
-            p_adjusted=p_value,
+            p_adjusted=None,
         )
-        for (name, tally), p_value in zip(named, adjusted, strict=True)
-    )
-
-
-def _severity(pairs: Iterable[Pair], margin: float) -> dict[str, Any]:
-    """Mean of max(0, -d - margin) over the valid pairs; median, 90 % quantile and maximum over the negative flips."""
-    valid, drops = 0, []
-    for pair in pairs:
-        valid += pair.outcome != "invalid"
-        fall = drop(pair.old, pair.new, margin) if pair.outcome == "negative_flip" else None
-        if fall is not None:
-            drops.append(fall)
-    drops.sort()
-    quantiles = {"median": 0.5, "p90": 0.9, "max": 1.0}
-    tail = {name: drops[math.ceil(share * len(drops)) - 1] if drops else None for name, share in quantiles.items()}
-    return {"mean": sum(drops) / valid, **tail}
+        for name, tally in sorted(tallies.items())
+    ]
 
 
 def _align(runs: Sequence[tuple[str, Run | Judged]], path: Path, margin: float) -> Aligned:
@@ -269,7 +265,7 @@ def _notes(aligned: Aligned, bad: BadLines) -> list[str]:
         (duplicates, "Duplicate rows left out: {:,}."),
         (changed, "Prompts that differ between the runs: {:,}."),
         (single, "Pairs judged in one order only, so that position bias is not controlled: {:,}."),
-        (len(pairs) - len(groups), "Pairs that share a cluster with another, though intervals take them alone: {:,}."),
+        (len(pairs) - len(groups), "Pairs that share a cluster with another, so clusters set the bound: {:,}."),
     ]
     return [*(sentence.format(count) for count, sentence in told if count), *aligned.notes]
 

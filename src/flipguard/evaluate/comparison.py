@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from flipguard.records import RowId, Verdict
 
 if TYPE_CHECKING:
+    from flipguard.evaluate.bootstrap import Clustered
+    from flipguard.evaluate.change import Change
     from flipguard.evaluate.labels import Labels
+    from flipguard.evaluate.orders import Orders
     from flipguard.evaluate.refusals import Refusals
+    from flipguard.evaluate.rivals import Rival
     from flipguard.evaluate.sequential import Sequential
     from flipguard.evaluate.shifts import Shifts
 
@@ -80,7 +84,10 @@ class Net:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One category; `p_adjusted` is the Holm-adjusted exact McNemar p-value over all slices."""
+    """One category with the exact McNemar test of better against worse, None where it is too small to be tested.
+
+    `p_adjusted` is Holm's over the tested slices, to act on; `p_discovery` Benjamini and Hochberg's, to look further.
+    """
 
     name: str
     n: int
@@ -88,7 +95,8 @@ class Slice:
     positive_flips: int
     nfr: Proportion
     win_rate: Proportion
-    p_adjusted: float
+    p_adjusted: float | None
+    p_discovery: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +146,16 @@ class Comparison:
     shifts: Shifts | None = None
     sequential: Sequential | None = None
     labels: Labels | None = None
+    clustered: Clustered | None = None
+    orders: Orders | None = None
+    change: Change | None = None
+    rival: Rival | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def upper(self) -> float:
+        """The one-sided bound of the NFR that a limit is held against; where pairs share clusters, over those."""
+        return self.nfr.upper if self.clustered is None else self.clustered.nfr.upper
 
     def to_json(self) -> dict[str, Any]:
         """The document written to comparison.json."""

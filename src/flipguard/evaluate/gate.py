@@ -22,7 +22,9 @@ def decide(
 
     Returns:
         `invalid` where the data cannot be trusted, then `none` without a limit; else `pass` where the one-sided upper
-        bound of the NFR is within the limit, `fail` where the lower bound is above it, `inconclusive` between. A
+        bound of the NFR is within the limit, `fail` where the lower bound is above it, `inconclusive` between. Where
+        pairs share clusters the bounds are those over clusters: Clopper-Pearson takes pairs for independent, and would
+        let an update pass at the limit far more often than `alpha` says. A
         sequential comparison has decided already; there, `inconclusive` is to continue.
     """
     trouble = _trouble(comparison, max_unmatched, max_invalid)
@@ -34,7 +36,7 @@ def decide(
     if max_nfr is None:
         return "none", f"{counted}; no limit was asked for, --max-nfr sets one."
     sure = f"with {100 * (1 - comparison.alpha):g} % confidence"
-    upper, lower = comparison.nfr.upper, lower_bound(comparison.nfr.k, comparison.nfr.n, comparison.alpha)
+    upper, lower = comparison.upper, _lower(comparison)
     if upper <= max_nfr:
         bound, limit = apart(upper, max_nfr)
         return "pass", f"{counted}; {sure} at most {bound} do, within the limit of {limit}."
@@ -91,7 +93,16 @@ def _trouble(comparison: Comparison, max_unmatched: float, max_invalid: float) -
     return "There is no valid pair to compare." if comparison.n == 0 else None
 
 
+def _lower(comparison: Comparison) -> float:
+    if comparison.clustered is not None:
+        return comparison.clustered.nfr.lower
+    return lower_bound(comparison.nfr.k, comparison.nfr.n, comparison.alpha)
+
+
 def _more(comparison: Comparison, max_nfr: float) -> str:
+    """What would decide; clusters of pairs make a prompt worth less by the design effect."""
+    if comparison.clustered is not None:
+        return "more clusters of prompts would tell"
     prompts = prompts_to_decide(comparison.nfr.k, comparison.nfr.n, max_nfr, alpha=comparison.alpha)
     if prompts is None:
         return "the rate is too close to the limit for any number of prompts to decide"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
-from flipguard.evaluate.comparison import Outcome, Pair
-from flipguard.evaluate.stats import mcnemar
+from flipguard.evaluate.bootstrap import cluster_of
+from flipguard.evaluate.comparison import Outcome, Pair, Proportion
+from flipguard.evaluate.permutation import sign_flip, stream
+from flipguard.evaluate.stats import mcnemar, proportion
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +16,7 @@ class Rivalry:
     """How often each of two candidates alone had an outcome, over the prompts both were graded on.
 
     `p_value` is McNemar's exact one, two-sided: the chance of a difference this large if both had it equally often.
+    Where prompts share clusters it is the paired permutation test, the pairs of a cluster changing sides together.
     """
 
     n: int
@@ -22,21 +25,65 @@ class Rivalry:
     p_value: float
 
 
-def rivalry(first: Sequence[Pair], second: Sequence[Pair], outcome: Outcome = "negative_flip") -> Rivalry:
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Another candidate of the same old model, over the `n` prompts both were graded on; `nfr` is over all of its own.
+
+    `only_this` and `only_other` count prompts on which only the candidate compared, or only the rival, got worse.
+    """
+
+    name: str
+    n: int
+    only_this: int
+    only_other: int
+    p_value: float
+    nfr: Proportion
+
+
+def rivalry(
+    first: Sequence[Pair], second: Sequence[Pair], outcome: Outcome = "negative_flip", *, seed: int = 0
+) -> Rivalry:
     """Compare two candidates' outcomes on the prompts that both have, paired by (id, repeat).
 
     Args:
         first: pairs of the old model and one candidate.
         second: pairs of the same old model and the other candidate.
         outcome: what is counted.
+        seed: of the test where prompts share clusters.
     """
-    seen = {(pair.id, pair.repeat): pair.outcome for pair in second if pair.outcome != "invalid"}
     n = only_first = only_second = 0
+    nets: dict[Hashable, int] = {}
+    for cluster, one, other in _both(first, second, outcome):
+        n += 1
+        only_first += one and not other
+        only_second += other and not one
+        nets[cluster] = nets.get(cluster, 0) + one - other
+    if len(nets) == n:
+        return Rivalry(n, only_first, only_second, mcnemar(only_first, only_second))
+    p_value, _ = sign_flip(list(nets.values()), stream(seed, "rival"))
+    return Rivalry(n, only_first, only_second, p_value)
+
+
+def rival(name: str, this: Sequence[Pair], other: Sequence[Pair], alpha: float = 0.05, seed: int = 0) -> Rival:
+    """The candidate of `this` against another one, `name`, on which prompts each breaks.
+
+    Args:
+        name: the other candidate.
+        this: pairs of the old model and the candidate compared.
+        other: pairs of the same old model and the other candidate.
+        alpha: error of the interval.
+        seed: of the test where prompts share clusters.
+    """
+    valid = [pair for pair in other if pair.outcome != "invalid"]
+    found = rivalry(this, valid, seed=seed)
+    nfr = proportion(sum(pair.outcome == "negative_flip" for pair in valid), len(valid), alpha)
+    return Rival(name, found.n, found.only_first, found.only_second, found.p_value, nfr)
+
+
+def _both(first: Sequence[Pair], second: Sequence[Pair], outcome: Outcome) -> Iterator[tuple[Hashable, bool, bool]]:
+    """Cluster, and whether each candidate had the outcome, for every prompt that is valid in both."""
+    seen = {(pair.id, pair.repeat): pair.outcome for pair in second if pair.outcome != "invalid"}
     for pair in first:
         other = seen.get((pair.id, pair.repeat))
-        if other is None or pair.outcome == "invalid":
-            continue
-        n += 1
-        only_first += pair.outcome == outcome != other
-        only_second += other == outcome != pair.outcome
-    return Rivalry(n, only_first, only_second, mcnemar(only_first, only_second))
+        if other is not None and pair.outcome != "invalid":
+            yield cluster_of(pair), pair.outcome == outcome, other == outcome

@@ -121,6 +121,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Step-up adjusted p-values that keep the share of false discoveries (Benjamini & Hochberg, JRSS B 57, 1995).
+
+    >>> benjamini_hochberg([0.01, 0.04, 0.03])
+    [0.03, 0.04, 0.04]
+    """
+    adjusted = [1.0] * len(p_values)
+    lowest = 1.0
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    for rank, index in reversed(list(enumerate(order, 1))):
+        lowest = min(lowest, p_values[index] * len(p_values) / rank)
+        adjusted[index] = lowest
+    return adjusted
+
+
 def largest_passing_k(n: int, limit: float, alpha: float = 0.05) -> int | None:
     """The most flips among n pairs whose upper bound still is within `limit`; None where even 0 is too many.
 

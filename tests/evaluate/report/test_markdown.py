@@ -96,4 +96,4 @@ def test_an_empty_comparison_is_rendered(make_comparison):
 def test_bars_in_names_do_not_add_columns(make_comparison):
     pairs = [Pair(1, 0, Answer(1.0), Answer(0.0), "negative_flip", None, ("a|b\\|c",))]
     table = [line for line in markdown.render(make_comparison(pairs), pairs).split("\n") if line.startswith("| `")]
-    assert [line.count("|") for line in table] == [6]
+    assert [line.count("|") for line in table] == [7]

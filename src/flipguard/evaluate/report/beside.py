@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from flipguard.evaluate.comparison import Comparison, Proportion
-from flipguard.evaluate.report import formatting
+from flipguard.evaluate.report import formatting, uncertainty
 
 if TYPE_CHECKING:
     from flipguard.evaluate.labels import Corrected, Labels
@@ -31,7 +31,7 @@ class Section:
 
 def sections(comparison: Comparison) -> list[Section]:
     """All that was measured beside the rates, in the order it is read."""
-    found: list[Section] = []
+    found = [Section(title, rows) for title, rows in uncertainty.tables(comparison)]
     if comparison.sequential is not None:
         found.append(_sequential(comparison.sequential))
     if comparison.labels is not None:

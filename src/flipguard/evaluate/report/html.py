@@ -16,7 +16,13 @@ from flipguard.evaluate.report.svg import Interval, forest_axis, forest_row, sha
 
 _TOLD = ("command", "notes", "margin", "alpha")  # what of the provenance stands elsewhere on the page
 _MOST_SLICES = 200
-_SEVERITY = {"mean": "Mean over all pairs", "median": "Median flip", "p90": "90 % of flips within", "max": "Worst flip"}
+_SEVERITY = {
+    "mean": "Mean over all pairs",
+    "mean_flip": "Mean flip",
+    "median": "Median flip",
+    "p90": "90 % of flips within",
+    "max": "Worst flip",
+}
 
 
 def render(comparison: Comparison, pairs: Sequence[Pair]) -> str:
@@ -104,9 +110,10 @@ def _strip(comparison: Comparison) -> str:
     nfr = comparison.nfr
     limit = limit_of(comparison)
     level = formatting.level(comparison.alpha)
-    title = f"Negative flip rate {formatting.rate(nfr)}, one-sided {level} upper bound {formatting.percent(nfr.upper)}"
+    bound = f"one-sided {level} upper bound {formatting.percent(comparison.upper)}"
+    title = f"Negative flip rate {formatting.rate(nfr)}, {bound}"
     title += "" if limit is None else f", limit {formatting.exact(limit)}"
-    return drawing(strip(interval(nfr), upper=nfr.upper, limit=limit, floor=_floor(comparison), title=title))
+    return drawing(strip(interval(nfr), upper=comparison.upper, limit=limit, floor=_floor(comparison), title=title))
 
 
 def _legend(comparison: Comparison) -> list[tuple[str, str]]:
@@ -115,7 +122,7 @@ def _legend(comparison: Comparison) -> list[tuple[str, str]]:
     legend = [
         ("dot", f"observed {formatting.percent(nfr.value)}"),
         ("interval", f"{level} interval {formatting.interval(nfr.low, nfr.high)}"),
-        ("bound", f"upper bound {formatting.percent(nfr.upper)} (one-sided {level})"),
+        ("bound", f"upper bound {formatting.percent(comparison.upper)} (one-sided {level})"),
     ]
     limit, floor = limit_of(comparison), _floor(comparison)
     if limit is not None:

@@ -93,7 +93,7 @@ def _numbers(comparison: Comparison) -> list[str]:
     limit, level = comparison.provenance.get("max_nfr"), formatting.level(comparison.alpha)
     shown = f"; limit {formatting.exact(limit)}" if isinstance(limit, int | float) else ""
     lines = [f"| | value | {level} interval | counts |", "|---|---:|---:|---:|", _row("**Negative flip rate**", nfr)]
-    lines.append(f"| its upper bound, one-sided{shown} | {formatting.percent(nfr.upper)} | | |")
+    lines.append(f"| its upper bound, one-sided{shown} | {formatting.percent(comparison.upper)} | | |")
     if comparison.nfr_given_correct is not None:
         lines.append(_row("of what the old model got right", comparison.nfr_given_correct))
     lines.append(_row("Win rate", wins))
@@ -127,10 +127,11 @@ def _slices(comparison: Comparison) -> list[str]:
     slices = worst_slices(comparison.slices)
     if not slices:
         return []
-    lines = ["| category | n | negative flip rate | win rate | p (Holm) |", "|---|---:|---:|---:|---:|"]
+    lines = ["| category | n | negative flip rate | win rate | p (Holm) | p (BH) |", "|---|---:|---:|---:|---:|---:|"]
     lines += [
         f"| {code(part.name, 60)} | {formatting.count(part.n)} | {formatting.rate(part.nfr)} "
-        f"| {formatting.percent(part.win_rate.value)} | {formatting.p_value(part.p_adjusted)} |"
+        f"| {formatting.percent(part.win_rate.value)} | {formatting.p_value(part.p_adjusted)} "
+        f"| {formatting.p_value(part.p_discovery)} |"
         for part in slices[:_SLICES]
     ]
     if len(slices) > _SLICES:

@@ -67,7 +67,7 @@ def _numbers(comparison: Comparison) -> list[str]:
     bound = f"one-sided {formatting.level(comparison.alpha)}, {held}"
     lines = [
         _row("negative flips", comparison.nfr),
-        f"{'  upper bound':<18}{formatting.percent(comparison.nfr.upper):<8}{bound}",
+        f"{'  upper bound':<18}{formatting.percent(comparison.upper):<8}{bound}",
         _row("positive flips", comparison.win_rate),
     ]
     if comparison.nfr_given_correct is not None:

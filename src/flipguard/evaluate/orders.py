@@ -1,0 +1,90 @@
+"""What a pairwise judge says in one order and in the other: the bracket of the NFR, and whether place decides.
+
+A flip counts only if both orders agree. That is the strict end of a bracket whose other end counts a flip if either
+order sees one; what a judge asked once would have said lies between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from flipguard.evaluate.comparison import Pair, Proportion
+from flipguard.evaluate.stats import mcnemar, proportion
+
+Order = Literal["old_first", "new_first"]
+FIRST_PLACE: dict[str, tuple[str, int]] = {"old_first": ("old", 1), "new_first": ("new", -1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """The `n` valid pairs that were judged in both orders, or need no judge because both answers are identical.
+
+    `both`, `either`, `old_first`, `new_first`: share whose old answer was called better in both orders, in at least
+    one, in that one. `inconsistent`: the orders disagree. `first_place` and `second_place` count pairs whose
+    verdicts favour the answer shown there; `p_value` is the exact sign test on the two, equally likely without position
+    bias. `decided` verdicts name a winner, and `first_wins` of them name the answer shown first.
+    """
+
+    n: int
+    both: Proportion
+    either: Proportion
+    old_first: Proportion
+    new_first: Proportion
+    inconsistent: Proportion
+    first_place: int
+    second_place: int
+    p_value: float
+    first_wins: int
+    decided: int
+
+
+def orders(pairs: Iterable[Pair], alpha: float = 0.05) -> Orders | None:
+    """Take verdicts apart by the order in which answers were shown; None where no valid pair was judged in both.
+
+    Byte-identical answers are a tie in every order, whatever was said; the test of position still hears what was said,
+    since nothing but the place tells such answers apart.
+    """
+    known = [pair for pair in pairs if pair.outcome != "invalid" and (_twice(pair) or _same(pair))]
+    if not any(map(_twice, known)):
+        return None
+    worse = [(_worse(pair, "old_first"), _worse(pair, "new_first")) for pair in known]
+    leans = [_lean(pair) for pair in known if _twice(pair)]
+    first, second = sum(lean > 0 for lean in leans), sum(lean < 0 for lean in leans)
+    said = [verdict for pair in known for verdict in pair.verdicts if verdict["winner"] in ("old", "new")]
+    n = len(known)
+    return Orders(
+        n=n,
+        both=proportion(sum(pair.outcome == "negative_flip" for pair in known), n, alpha),
+        either=proportion(sum(one or other for one, other in worse), n, alpha),
+        old_first=proportion(sum(one for one, _ in worse), n, alpha),
+        new_first=proportion(sum(other for _, other in worse), n, alpha),
+        inconsistent=proportion(sum(pair.outcome == "inconsistent" for pair in known), n, alpha),
+        first_place=first,
+        second_place=second,
+        p_value=mcnemar(first, second),
+        first_wins=sum(verdict["winner"] == FIRST_PLACE[verdict["order"]][0] for verdict in said),
+        decided=len(said),
+    )
+
+
+def _twice(pair: Pair) -> bool:
+    return len({verdict["order"] for verdict in pair.verdicts}) == len(FIRST_PLACE)
+
+
+def _same(pair: Pair) -> bool:
+    return pair.old.completion is not None and pair.old.completion == pair.new.completion
+
+
+def _worse(pair: Pair, order: Order) -> bool:
+    """Whether all verdicts of this order prefer the old answer."""
+    if _same(pair):
+        return False
+    return all(verdict["winner"] == "old" for verdict in pair.verdicts if verdict["order"] == order)
+
+
+def _lean(pair: Pair) -> int:
+    """Verdicts for the answer shown first less those for the one shown second."""
+    wins = {"old": 1, "new": -1}
+    return sum(wins.get(verdict["winner"], 0) * FIRST_PLACE[verdict["order"]][1] for verdict in pair.verdicts)

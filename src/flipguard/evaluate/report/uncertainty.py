@@ -1,0 +1,106 @@
+"""What was measured beyond the rates, as rows of names and values: clusters, orders, floor, rival, change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from flipguard.evaluate.comparison import Comparison, Proportion
+from flipguard.evaluate.report import formatting
+
+if TYPE_CHECKING:
+    from flipguard.evaluate.bootstrap import Clustered
+    from flipguard.evaluate.change import Change
+    from flipguard.evaluate.orders import Orders
+    from flipguard.evaluate.rivals import Rival
+
+Row = tuple[str, str]
+Table = tuple[str, tuple[Row, ...]]
+
+
+def tables(comparison: Comparison) -> Iterator[Table]:
+    """A title and rows for each part that was measured; both may hold names from the data."""
+    if comparison.clustered is not None:
+        yield _clustered(comparison.clustered)
+    if comparison.orders is not None:
+        yield _orders(comparison.orders)
+    if comparison.floor is not None:
+        yield from _floor(comparison.floor)
+    if comparison.rival is not None:
+        yield _rival(comparison.rival)
+    if comparison.change is not None:
+        yield _change(comparison.change)
+
+
+def _share(share: Proportion) -> str:
+    return f"{formatting.rate(share)}, {formatting.ratio(share)}"
+
+
+def _clustered(told: Clustered) -> Table:
+    nfr, wins = told.nfr, told.win_rate
+    rows = [
+        ("negative flips", f"[{formatting.interval(nfr.low, nfr.high)}], at most {formatting.percent(nfr.upper)}"),
+        ("positive flips", f"[{formatting.interval(wins.low, wins.high)}]"),
+        ("net change", formatting.equation(told.net_p_value)),
+    ]
+    if told.design_effect is not None:
+        rows.append(("variance", f"{formatting.score(told.design_effect)} times that of independent pairs"))
+    count = formatting.count
+    return f"Pairs share {count(told.clusters)} clusters, resampled {count(told.draws)} times", tuple(rows)
+
+
+def _orders(told: Orders) -> Table:
+    count = formatting.count
+    place = f"{count(told.first_place)} for the first, {count(told.second_place)} for the second"
+    rows = (
+        ("worse in both orders", _share(told.both)),
+        ("worse in either order", _share(told.either)),
+        ("worse, old answer shown first", _share(told.old_first)),
+        ("worse, new answer shown first", _share(told.new_first)),
+        ("orders disagree", _share(told.inconsistent)),
+        ("place decides", f"{place}; {formatting.equation(told.p_value)}"),
+        ("won by the first place", f"{count(told.first_wins)} of {count(told.decided)} verdicts"),
+    )
+    return f"The judge in either order, {count(told.n)} pairs", rows
+
+
+def _floor(told: Mapping[str, Any]) -> Iterator[Table]:
+    """Rows of a floor in full; one that holds less than `compare` writes is left to the sentence beside the rate."""
+    nfr, excess = told.get("nfr"), told.get("excess")
+    if not isinstance(nfr, Mapping) or not isinstance(excess, Mapping) or "only_floor" not in excess:
+        return
+    ends = formatting.interval(excess["low"], excess["high"])
+    count = formatting.count
+    only = f"{count(excess['only_update'])} only by the update, {count(excess['only_floor'])} only by chance"
+    yield (
+        "The old model against itself",
+        (
+            ("negative flips", f"{formatting.percent(nfr['value'])} [{formatting.interval(nfr['low'], nfr['high'])}]"),
+            ("the update adds", f"{formatting.points(excess['value'])} [{ends}]"),
+            ("prompts in common", f"{count(excess['n'])}: {only}"),
+        ),
+    )
+
+
+def _rival(told: Rival) -> Table:
+    count = formatting.count
+    broken = f"{count(told.only_this)} only by this one, {count(told.only_other)} only by the other"
+    rows = (
+        ("negative flips of the other", _share(told.nfr)),
+        ("broken", f"{broken}, of {count(told.n)}; {formatting.equation(told.p_value)}"),
+    )
+    return f"Against another candidate: {told.name}", rows
+
+
+def _change(told: Change) -> Table:
+    ends = "" if told.low is None or told.high is None else f" [{_number(told.low)} to {_number(told.high)}]"
+    how = f"{formatting.count(told.draws)} random signs" if told.draws else "exact"
+    rows = (
+        ("mean, new minus old", f"{_number(told.mean)}{ends}"),
+        ("paired permutation test", f"{formatting.equation(told.p_value)}, {how}"),
+    )
+    return f"Scores of {formatting.count(told.n)} pairs", rows
+
+
+def _number(value: float) -> str:
+    return formatting.signed(value)
