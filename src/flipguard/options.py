@@ -80,6 +80,7 @@ def compare(parser: argparse.ArgumentParser) -> None:
     add("--against", type=Path, metavar="B", help="another candidate: which of the two breaks more prompts?")
     add("--min-slice", type=int, default=10, metavar="N", help="test categories of at least N pairs (default: 10)")
     add("--seed", type=int, default=0, help="of resampled clusters and drawn signs (default: 0)")
+    add("--also", nargs="+", default=[], metavar="J", help="judgments by other judges: how far do they agree?")
     add("--labels", help="JSONL of human labels for some pairs, drawn at random, to correct the judge by")
     add("--sequential", action="store_true", help="a verdict to look at after every pair, in random order")
     add("--refusal-detector", metavar="M:F", help="package.module:function, from an answer to a bool (default: ours)")

@@ -17,6 +17,7 @@ from typing import Any
 from flipguard import __version__
 from flipguard.errors import DataError, FlipGuardError, choose, shown
 from flipguard.evaluate import importers, refusals, shifts, stats
+from flipguard.evaluate.agreement import agreement, beside
 from flipguard.evaluate.align import Aligned, align, from_judged
 from flipguard.evaluate.change import severity
 from flipguard.evaluate.comparison import Alignment, Comparison, Net, Pair, Result, Slice
@@ -51,6 +52,7 @@ class Options:
     seed: int = 0
     min_slice: int = 10
     labels: str | None = None
+    also: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.margin) and self.margin >= 0.0):
@@ -143,6 +145,9 @@ def compare_files(old: Path, new: Path | None, options: Options, *, command: Seq
         refusals=refusals.count(aligned.pairs, options.refusal_detector, alpha=options.alpha),
         shifts=shifts.measure(aligned.pairs, alpha=options.alpha),
         sequential=decide_early(aligned.pairs, options.max_nfr, options.alpha) if options.sequential else None,
+        agreement=agreement(beside(aligned.pairs, runs[0][1], options.also, intake, options.margin), options.alpha)
+        if options.also
+        else None,
         labels=correct(aligned.pairs, read_labels(Path(options.labels)), options.alpha) if options.labels else None,
     )
     comparison = further.measure(comparison, aligned.pairs, metric, companions)

@@ -10,6 +10,7 @@ from flipguard.records import RowId, Verdict
 if TYPE_CHECKING:
     from flipguard.evaluate.bootstrap import Clustered
     from flipguard.evaluate.change import Change
+    from flipguard.evaluate.agreement import Agreement
     from flipguard.evaluate.labels import Labels
     from flipguard.evaluate.orders import Orders
     from flipguard.evaluate.refusals import Refusals
@@ -146,6 +147,7 @@ class Comparison:
     shifts: Shifts | None = None
     sequential: Sequential | None = None
     labels: Labels | None = None
+    agreement: Agreement | None = None
     clustered: Clustered | None = None
     orders: Orders | None = None
     change: Change | None = None

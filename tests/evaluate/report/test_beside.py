@@ -5,9 +5,12 @@ from dataclasses import replace
 import pytest
 
 from flipguard.evaluate import refusals, shifts
+from flipguard.evaluate.agreement import agreement
 from flipguard.evaluate.comparison import Answer, Pair
+from flipguard.evaluate.labels import correct
 from flipguard.evaluate.report import html, markdown, terminal
 from flipguard.evaluate.report.beside import sections
+from flipguard.evaluate.sequential import decide_early
 
 
 @pytest.fixture
@@ -18,7 +21,16 @@ def measured(make_comparison):
         sides = [Answer(1.0, "Sure, here it is.", None, "stop"), Answer(0.0, "I can't help with that.", None, "length")]
         pairs = [Pair(f"{name} {i}", 0, *sides, "negative_flip", categories=(name,)) for i in range(7)]
         pairs.append(Pair("same", 0, sides[0], sides[0], "tie"))
-        return replace(make_comparison(pairs), refusals=refusals.count(pairs), shifts=shifts.measure(pairs)), pairs
+        outcomes = {(pair.id, 0): pair.outcome for pair in pairs}
+        people = dict.fromkeys(list(outcomes)[:6], "tie") | {("elsewhere", 0): "tie"}
+        return replace(
+            make_comparison(pairs),
+            refusals=refusals.count(pairs),
+            shifts=shifts.measure(pairs),
+            sequential=decide_early(pairs, 0.05, 0.05),
+            labels=correct(pairs, people),
+            agreement=agreement({name: outcomes, f"{name} too": dict.fromkeys(outcomes, "tie"), "third": {}}),
+        ), pairs
 
     return make
 
@@ -33,11 +45,26 @@ def test_nothing_beside_is_no_section(make_comparison):
 
 
 @pytest.mark.parametrize(
-    "words", ["answered before, refuses now", "87.5 %", "7 of 8", "cut off", "0 → 7 of 8", "a 0, a 1"]
+    "words",
+    [
+        "answered before, refuses now",
+        "7 of 8",
+        "a 0, a 1",
+        "cut off",
+        "0 → 7 of 8",
+        "decided at pair",
+        "against 5 % or less",
+        "negative flips, corrected",
+        "labels without a valid pair",
+        "Judges side by side",
+        "negative flips by a too",
+        "; kappa 0.00",
+        "Krippendorff's alpha",
+    ],
 )
-def test_every_view_tells_refusals_and_shifts(measured, words):
+def test_every_view_tells_what_was_measured(measured, words):
     for text in texts(*measured()):
-        assert words in " ".join(text.split())
+        assert words in " ".join(text.replace("&#39;", "'").split())
 
 
 def test_a_hostile_name_stays_a_name(measured, hostile_texts):

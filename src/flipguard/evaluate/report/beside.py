@@ -10,6 +10,7 @@ from flipguard.evaluate.comparison import Comparison, Proportion
 from flipguard.evaluate.report import formatting, uncertainty
 
 if TYPE_CHECKING:
+    from flipguard.evaluate.agreement import Agreement, Coefficient
     from flipguard.evaluate.labels import Corrected, Labels
     from flipguard.evaluate.refusals import Refusals
     from flipguard.evaluate.sequential import Sequential
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _IDS: Final = 5
 _SLICES: Final = 5
+_COUPLES: Final = 15
 
 Row = tuple[str, str]
 
@@ -34,6 +36,8 @@ def sections(comparison: Comparison) -> list[Section]:
     found = [Section(title, rows) for title, rows in uncertainty.tables(comparison)]
     if comparison.sequential is not None:
         found.append(_sequential(comparison.sequential))
+    if comparison.agreement is not None:
+        found.append(_agreement(comparison.agreement))
     if comparison.labels is not None:
         found.append(_labels(comparison.labels))
     if comparison.refusals is not None:
@@ -59,6 +63,26 @@ def _sequential(course: Sequential) -> Section:
         ("an account decides at", formatting.score(1 / course.alpha)),
     ]
     return Section("Looking after every pair, in random order", tuple(rows))
+
+
+def _agreement(agreement: Agreement) -> Section:
+    rows = [(f"negative flips by {judge.name}", _share(judge.nfr)) for judge in agreement.judges]
+    rows.append(("all agree", _share(agreement.unanimous)))
+    rows.append(("Krippendorff's alpha", _coefficient(agreement.krippendorff)))
+    rows += [
+        (f"{couple.first} and {couple.second}", f"agree in {_share(couple.agreed)}; kappa {_coefficient(couple.kappa)}")
+        for couple in agreement.couples[:_COUPLES]
+    ]
+    if len(agreement.couples) > _COUPLES:
+        rows.append(("and", f"{formatting.count(len(agreement.couples) - _COUPLES)} more couples in comparison.json"))
+    return Section("Judges side by side", tuple(rows))
+
+
+def _coefficient(coefficient: Coefficient | None) -> str:
+    if coefficient is None:
+        return formatting.NOTHING
+    value, low, high = (f"{end:.2f}".replace("-", "−") for end in (coefficient.value, coefficient.low, coefficient.high))
+    return f"{value} [{low} to {high}]"
 
 
 def _labels(labels: Labels) -> Section:

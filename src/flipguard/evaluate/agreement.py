@@ -1,0 +1,219 @@
+"""Several judges side by side, the outcomes each of them gives and how far they agree: `--also`.
+
+The compared file decides the verdict; the others answer the question whether another judge would have decided
+otherwise. Outcomes are names here (negative flip, positive flip, tie, inconsistent), whatever the scale they come from;
+a pair that a judge could not grade is missing for him.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from statistics import NormalDist
+
+from flipguard.errors import DataError
+from flipguard.evaluate import importers
+from flipguard.evaluate.align import from_judged
+from flipguard.evaluate.comparison import Outcome, Pair, Proportion
+from flipguard.evaluate.intake import Intake
+from flipguard.evaluate.runs import Judged, Key, Run
+from flipguard.evaluate.stats import proportion
+from flipguard.files import read_jsonl
+
+Outcomes = Mapping[Key, Outcome]  # of the pairs that a judge could grade
+
+
+@dataclass(frozen=True, slots=True)
+class Coefficient:
+    """A chance-corrected agreement, 1 for perfect and 0 for chance, with its normal interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """What one judge found, over the pairs that he could grade."""
+
+    name: str
+    nfr: Proportion
+    win_rate: Proportion
+
+
+@dataclass(frozen=True, slots=True)
+class Couple:
+    """Two judges on the pairs both could grade; `kappa` is None where chance alone would agree always."""
+
+    first: str
+    second: str
+    agreed: Proportion
+    kappa: Coefficient | None
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """All judges, the compared one first; `unanimous` is over pairs that at least two of them could grade.
+
+    `krippendorff` is None where all outcomes are the same, or only one pair has two judges.
+    """
+
+    judges: tuple[Judge, ...]
+    couples: tuple[Couple, ...]
+    unanimous: Proportion
+    krippendorff: Coefficient | None
+
+
+def agreement(judges: Mapping[str, Outcomes], alpha: float = 0.05) -> Agreement:
+    """Rates of each judge and agreement between them.
+
+    Args:
+        judges: outcomes by name of the judge, the compared one first; invalid pairs left out.
+        alpha: error of the intervals.
+    """
+    units: dict[Key, list[Outcome]] = {}
+    for outcomes in judges.values():
+        for key, outcome in outcomes.items():
+            units.setdefault(key, []).append(outcome)
+    shared = [values for values in units.values() if len(values) > 1]
+    return Agreement(
+        judges=tuple(
+            Judge(name, *(_rate(outcomes, kind, alpha) for kind in ("negative_flip", "positive_flip")))
+            for name, outcomes in judges.items()
+        ),
+        couples=tuple(_couple(one, other, alpha) for one, other in combinations(judges.items(), 2)),
+        unanimous=proportion(sum(len(set(values)) == 1 for values in shared), len(shared), alpha),
+        krippendorff=krippendorff(shared, alpha),
+    )
+
+
+def cohen(table: Mapping[tuple[str, str], int], alpha: float = 0.05) -> Coefficient | None:
+    """Cohen's kappa (Educ. Psychol. Meas. 20, 1960), its interval after Fleiss, Cohen & Everitt (1969).
+
+    >>> kappa = cohen({("a", "a"): 20, ("a", "b"): 5, ("b", "a"): 10, ("b", "b"): 15})
+    >>> round(kappa.value, 2), round(kappa.low, 2), round(kappa.high, 2)
+    (0.4, 0.15, 0.65)
+    """
+    n = sum(table.values())
+    if n == 0:
+        return None
+    rows, columns = defaultdict[str, float](float), defaultdict[str, float](float)
+    for (one, other), count in table.items():
+        rows[one] += count / n
+        columns[other] += count / n
+    names = [*{**rows, **columns}]
+    expected = sum(rows[name] * columns[name] for name in names)
+    if expected >= 1.0 - 1e-12:
+        return None
+    agreed = sum(table.get((name, name), 0) for name in names) / n
+    kappa = (agreed - expected) / (1.0 - expected)
+    spread = -((kappa - expected * (1.0 - kappa)) ** 2)
+    for (one, other), count in table.items():
+        if one == other:
+            spread += count / n * (1.0 - (rows[one] + columns[one]) * (1.0 - kappa)) ** 2
+        else:
+            spread += count / n * ((columns[one] + rows[other]) * (1.0 - kappa)) ** 2
+    return _around(kappa, math.sqrt(max(0.0, spread) / n) / (1.0 - expected), alpha)
+
+
+def krippendorff(units: Iterable[Sequence[str]], alpha: float = 0.05) -> Coefficient | None:
+    """Krippendorff's alpha for names (Content Analysis, 2004, ch. 11), its interval by the jackknife over units.
+
+    Units may have different numbers of values; those with fewer than two say nothing and are left out.
+
+    >>> round(krippendorff([["a", "a"], ["b", "b"], ["a", "b"], ["b", "b"], ["a", "a"]]).value, 2)
+    0.64
+    """
+    counted = [Counter(values) for values in units if len(values) > 1]
+    totals, apart = Counter[str](), 0.0
+    for unit in counted:
+        totals.update(unit)
+        apart += _apart(unit)
+    value = _alpha(apart, totals.values())
+    if value is None or len(counted) < 2:
+        return None
+    without: list[float] = []
+    for unit in counted:
+        left = _alpha(apart - _apart(unit), [count - unit[name] for name, count in totals.items()])
+        without.append(1.0 if left is None else left)  # a single outcome is left, and no disagreement
+    mean = math.fsum(without) / len(without)
+    variance = math.fsum((one - mean) ** 2 for one in without) * (len(without) - 1) / len(without)
+    return _around(value, math.sqrt(variance), alpha)
+
+
+def beside(pairs: Sequence[Pair], base: Run | Judged, also: Sequence[str], intake: Intake, margin: float) -> Judges:
+    """The outcomes of the compared `pairs` and of every judge in the files `also`, by name.
+
+    A file of several judges gives all of them, but for the one that is compared already.
+
+    Raises:
+        DataError: a file holds one model's answers, or no pair of the compared ones.
+    """
+    judges = {_name(base): _outcomes(pairs)}
+    own, (first,) = judges[_name(base)], judges
+    for path in map(Path, also):
+        same = path.exists() and any(path.samefile(file) for file in base.files)
+        for run in _runs(path, intake, besides=first if same else None):
+            outcomes = _outcomes(from_judged(run, margin=margin if run.metric == "score" else 0.0).pairs)
+            if not own.keys() & outcomes.keys():
+                raise DataError(f"--also {path}: has no graded pair in common with {base.files[0]}. Use the same ids.")
+            name = _name(run)
+            judges[name if name not in judges else f"{name} in {path}"] = outcomes
+    return judges
+
+
+Judges = dict[str, Outcomes]
+
+
+def _runs(path: Path, intake: Intake, besides: str | None) -> Iterator[Judged]:
+    """One run per judge in the file."""
+    names = dict.fromkeys(row["judge"] for _, row in read_jsonl(path) if isinstance(row.get("judge"), str))
+    wanted = [name for name in names if name != besides]
+    if besides is not None and not wanted:
+        raise DataError(f"--also {path}: is the file that is compared, and holds no other judge. Name another file.")
+    for judge in wanted if len(names) > 1 else [None]:
+        _, run = importers.read(path, replace(intake, metric=judge))
+        if isinstance(run, Run):
+            raise DataError(f"--also {path}: holds one model's answers. Name a file of judgments, which holds both.")
+        yield run
+
+
+def _name(run: Run | Judged) -> str:
+    return run.graded.get("") or run.files[0].name.partition(".")[0]
+
+
+def _outcomes(pairs: Iterable[Pair]) -> Outcomes:
+    return {(pair.id, pair.repeat): pair.outcome for pair in pairs if pair.outcome != "invalid"}
+
+
+def _rate(outcomes: Outcomes, kind: str, alpha: float) -> Proportion:
+    return proportion(sum(outcome == kind for outcome in outcomes.values()), len(outcomes), alpha)
+
+
+def _couple(one: tuple[str, Outcomes], other: tuple[str, Outcomes], alpha: float) -> Couple:
+    (first, left), (second, right) = one, other
+    table: Counter[tuple[str, str]] = Counter((outcome, right[key]) for key, outcome in left.items() if key in right)
+    same = sum(count for (this, that), count in table.items() if this == that)
+    return Couple(first, second, proportion(same, table.total(), alpha), cohen(table, alpha))
+
+
+def _apart(unit: Counter[str]) -> float:
+    """Ordered pairs of different values within a unit, each value weighing one in all."""
+    size = unit.total()
+    return (size * size - sum(count * count for count in unit.values())) / (size - 1)
+
+
+def _alpha(apart: float, totals: Iterable[int]) -> float | None:
+    counts = list(totals)
+    n = sum(counts)
+    by_chance = n * n - sum(count * count for count in counts)
+    return None if by_chance == 0 else 1.0 - apart * (n - 1) / by_chance
+
+
+def _around(value: float, error: float, alpha: float) -> Coefficient:
+    half = NormalDist().inv_cdf(1.0 - alpha / 2.0) * error
+    return Coefficient(value, max(-1.0, value - half), min(1.0, value + half))
