@@ -6,12 +6,12 @@ READY  := $(VENV)/.ready
 # One thread a process where tests run side by side: two torch processes of two threads each thrash two cores.
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: help demo test check lint bench clean
+.PHONY: help demo test check lint bench docs clean
 help:           ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,test,dev]'
 	@touch $@
@@ -32,6 +32,9 @@ lint: $(READY)
 
 bench: $(READY) ## measure; appends rows to benchmarks/results.csv
 	$(BIN)/python benchmarks/compare_start.py
+
+docs: $(READY)  ## the reference of every public function, in build/docs/index.html
+	$(BIN)/python -m pdoc --output-directory build/docs --math flipguard
 
 clean:          ## remove what the targets made
 	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,12 +3,13 @@
 import json
 import re
 import shlex
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from flipguard.cli import main
-from flipguard.train.recipe import load_recipe
+from flipguard.train.recipe import ConstraintSpec, DataSpec, Recipe, load_recipe
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -56,3 +57,11 @@ def test_the_recipe_it_shows_is_a_recipe(tmp_path):
 def test_every_file_it_links_to_is_there():
     for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_training_page_names_every_metric_and_key():
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    names = [item.name for kind in (Recipe, ConstraintSpec, DataSpec) for item in fields(kind)]
+    metrics = ["flip/rate", "flip/margin", "flip/constraint_loss", "flip/gamma", "kl/ref", "rewards/accuracies"]
+    missing = [name for name in (*names, *metrics) if f"`{name}`" not in page]
+    assert missing == []

@@ -22,7 +22,6 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Algorithm = Literal["sft", "dpo", "ipo", "hinge", "dpop", "rpo"]
 Gate = Literal["flip", "always", "off", "soft"]
 Divergence = Literal["ce", "kl", "reverse_kl", "js", "wasserstein"]
-DataFormat = Literal["auto", "preference", "prompt_completion"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -44,7 +43,7 @@ class DataSpec:
 
     train: str
     eval: str | None = None
-    format: DataFormat = "auto"
+    format: Literal["auto"] = "auto"
     max_prompt_tokens: int = Field(default=512, ge=1)
     max_completion_tokens: int = Field(default=512, ge=1)
 
