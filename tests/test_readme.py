@@ -64,4 +64,4 @@ def test_the_training_page_names_every_metric_and_key():
     names = [item.name for kind in (Recipe, ConstraintSpec, DataSpec) for item in fields(kind)]
     metrics = ["flip/rate", "flip/margin", "flip/constraint_loss", "flip/gamma", "kl/ref", "rewards/accuracies"]
     missing = [name for name in (*names, *metrics) if f"`{name}`" not in page]
-    assert missing == []
+    assert not missing
