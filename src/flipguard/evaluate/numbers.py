@@ -20,11 +20,17 @@ def number_of(name: str, value: object) -> float | None:
     raise DataError(f"'{name}' is {kind}, {shown(value, 40)}; expected one number.")
 
 
-def graded(name: str, value: float | None, completion: str | None = None, error: str | None = None) -> Answer:
+def graded(
+    name: str,
+    value: float | None,
+    completion: str | None = None,
+    error: str | None = None,
+    finish_reason: str | None = None,
+) -> Answer:
     """The answer graded `value`; without a value, or with an error, it is not graded and says why."""
     if error is None and value is None:
         error = f"{name} is not a number"
-    return Answer(value if error is None else None, completion, error)
+    return Answer(value if error is None else None, completion, error, finish_reason)
 
 
 def scale_of(entries: Iterable[Entry]) -> Metric:

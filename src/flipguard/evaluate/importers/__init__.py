@@ -22,7 +22,7 @@ from flipguard.evaluate.intake import Intake
 from flipguard.evaluate.runs import Judged, Run
 from flipguard.evaluate.source import Source
 
-FORMATS = ("judgments", "lm_eval", "scores")
+FORMATS = ("judgments", "lm_eval", "inspect_ai", "scores")
 
 
 class Importer(Protocol):
