@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from flipguard.records import RowId, Verdict
 
 if TYPE_CHECKING:
+    from flipguard.evaluate.agreement import Agreement
     from flipguard.evaluate.bootstrap import Clustered
     from flipguard.evaluate.change import Change
-    from flipguard.evaluate.agreement import Agreement
     from flipguard.evaluate.labels import Labels
     from flipguard.evaluate.orders import Orders
     from flipguard.evaluate.refusals import Refusals

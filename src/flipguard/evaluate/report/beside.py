@@ -81,7 +81,9 @@ def _agreement(agreement: Agreement) -> Section:
 def _coefficient(coefficient: Coefficient | None) -> str:
     if coefficient is None:
         return formatting.NOTHING
-    value, low, high = (f"{end:.2f}".replace("-", "−") for end in (coefficient.value, coefficient.low, coefficient.high))
+    value, low, high = (
+        f"{end:.2f}".replace("-", "−") for end in (coefficient.value, coefficient.low, coefficient.high)
+    )
     return f"{value} [{low} to {high}]"
 
 
