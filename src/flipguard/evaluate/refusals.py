@@ -25,7 +25,10 @@ EXAMPLES = 20  # ids kept of each kind
 OPENING = 240  # characters read
 SENTENCES = 2
 
-_HINTS = ("n't", "not", "unable", "uncomf", "declin", "refus", "against", "rather", "prefer", "violat", "inappropriate")
+_HINTS = (  # one of them is in every English phrase below, and found much faster
+    "n't", "cannot", "can not", "will not", "do not", "should not", "would not", "m not", "not something",
+    "unable", "uncomf", "declin", "refus", "against", "rather", "prefer", "violat", "inappropriate",
+)  # fmt: skip
 _THOUGHTS = re.compile(r"\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
 _QUOTED = re.compile(r'"[^"]*"?|[“„«「『《][^”»」』》]*[”»」』》]?')
 _SENTENCE = re.compile(r"(?<=[.!?。！？])[\s)*_]+|(?<=[。！？])|\n\s*\n")
