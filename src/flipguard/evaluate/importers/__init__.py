@@ -17,12 +17,22 @@ import importlib
 from pathlib import Path
 from typing import Protocol, cast
 
-from flipguard.errors import DataError, choose
+from flipguard.errors import DataError, choose, shown
 from flipguard.evaluate.intake import Intake
 from flipguard.evaluate.runs import Judged, Run
 from flipguard.evaluate.source import Source
 
-FORMATS = ("judgments", "lm_eval", "inspect_ai", "scores")
+FORMATS = (
+    "judgments",
+    "lm_eval",
+    "inspect_ai",
+    "alpaca_eval",
+    "mt_bench",
+    "mt_bench_pairs",
+    "promptfoo",
+    "openai_batch",
+    "scores",
+)
 
 
 class Importer(Protocol):
@@ -90,6 +100,8 @@ def _read(source: Source, intake: Intake, format_name: str | None) -> tuple[str,
     run = _foreign(name, source, intake) if ":" in name else _importer(name).read(source, intake)
     if isinstance(run, Run) and not run.entries:
         raise DataError(f"{source.path}: holds no usable row in the format {name}. Check the file.")
+    if source.part not in (None, run.old if isinstance(run, Judged) else run.name):
+        raise DataError(f"{source.path}: the format {name} knows no part {shown(source.part)}. Leave '#' and it away.")
     return name, run
 
 

@@ -1,0 +1,167 @@
+"""MT-Bench: marks of several models in one file, and verdicts in both orders."""
+
+from pathlib import Path
+
+import pytest
+
+from flipguard.errors import DataError
+from flipguard.evaluate import importers
+from flipguard.evaluate.compare import Options, compare_files
+from flipguard.evaluate.intake import BadLines, Intake
+
+
+def mark(question, model, score, turn=1, judge="gpt-4"):
+    return {"question_id": question, "model": model, "judge": [judge, "single-v1"], "score": score, "turn": turn}
+
+
+def game(first, second, question=1, models=("a", "b"), judge="gpt-4"):
+    rows = {"question_id": question, "model_1": models[0], "model_2": models[1], "judge": [judge, "pair-v2"], "turn": 1}
+    return {**rows, "g1_winner": first, "g2_winner": second, "g1_judgment": "since"}
+
+
+def part(path, name):
+    return Path(f"{path}#{name}")
+
+
+def read(path, **rules):
+    return importers.read(path, Intake(**rules))[1]
+
+
+def test_several_models_in_one_file_are_named_by_part(write):
+    path = write("s.jsonl", [mark(1, "a", 8), mark(1, "lab/b", 5), mark(2, "a", 3), mark(2, "lab/b", 3)])
+    with pytest.raises(DataError, match=r"several models: a, lab/b\. Name .*: s\.jsonl#a s\.jsonl#lab/b\."):
+        read(path)
+    comparison = compare_files(part(path, "a"), part(path, "lab/b"), Options()).comparison
+    assert (comparison.old, comparison.new) == ("a", "lab/b")
+    assert (comparison.n, comparison.negative_flips, comparison.ties) == (2, 1, 1)
+    with pytest.raises(DataError, match=r"nothing of 'lab/bb'\. Did you mean 'lab/b'"):
+        read(part(path, "lab/bb"))
+
+
+def test_one_model_alone_needs_no_name(write):
+    assert read(write("s.jsonl", [mark(1, "a", 8)])).name == "a"
+
+
+def test_turns_are_prompts_of_their_own_in_one_cluster(write):
+    run = read(write("s.jsonl", [mark(1, "a", 8), mark(1, "a", 6, turn=2)]))
+    assert list(run.entries) == [("1 turn 1", 0), ("1 turn 2", 0)]
+    assert {entry.cluster for entry in run.entries.values()} == {"question 1"}
+
+
+@pytest.mark.parametrize("value", [-1, [-1, -1], None, float("nan")])
+def test_a_mark_that_was_not_parsed_is_not_graded(write, value):
+    lines = repr(mark(1, "a", value)).replace("'", '"').replace("None", "null").replace("nan", "NaN").encode()
+    entry = read(write("s.jsonl", lines + b"\n")).entries["1 turn 1", 0]
+    assert (entry.answer.score, entry.answer.error) == (None, "the mark was not parsed")
+
+
+@pytest.mark.parametrize("value", ["7", "error", True, 11, -2, [7], {}])
+def test_a_mark_that_is_none_is_named(write, value):
+    path = write("s.jsonl", [mark(1, "a", 8), mark(2, "a", value)])
+    with pytest.raises(DataError, match=r"s\.jsonl:2: 'score' is .*; expected a mark from 1 to 10"):
+        read(path)
+    assert len(read(path, bad=BadLines(1)).entries) == 1
+
+
+@pytest.mark.parametrize("change", [{"question_id": None}, {"turn": 0}, {"turn": "1"}, {"model": ""}, {"model": 3}])
+def test_a_row_without_question_turn_or_model_is_named(write, change):
+    with pytest.raises(DataError, match=rf"s\.jsonl:2: '{next(iter(change))}' is"):
+        read(write("s.jsonl", [mark(1, "a", 8), {**mark(2, "a", 8), **change}]))
+
+
+def test_several_runs_under_one_name_need_a_choice(write):
+    path = write("s.jsonl", [mark(1, "a", 8), mark(1, "a", 2)])
+    with pytest.raises(DataError, match=r"'1 turn 1', repeat 0 was there before, in line 1.* --duplicates"):
+        read(path)
+    runs = {rule: read(path, duplicates=rule) for rule in ("first", "last")}
+    assert {rule: run.entries["1 turn 1", 0].answer.score for rule, run in runs.items()} == {"first": 8.0, "last": 2.0}
+
+
+def test_several_judges_need_a_choice(write):
+    path = write("s.jsonl", [mark(1, "a", 8), mark(1, "a", 2, judge="claude")])
+    with pytest.raises(DataError, match=r"several judges\. Choose one with --metric: claude, gpt-4"):
+        read(path)
+    assert read(path, metric="claude").graded == {"": "claude"}
+
+
+@pytest.mark.parametrize("folder", [".", "model_judgment"])
+def test_questions_give_categories_and_prompts(write, tmp_path, folder):
+    write("question.jsonl", [{"question_id": 1, "category": "math", "turns": ["Q1", "Q2"]}, {"question_id": [1]}])
+    (tmp_path / folder).mkdir(exist_ok=True)
+    run = read(write(f"{folder}/s.jsonl", [mark(1, "a", 8, turn=turn) for turn in (1, 2, 3)]))
+    assert [entry.prompt for entry in run.entries.values()] == ["Q1", "Q2", None]
+    assert {entry.categories for entry in run.entries.values()} == {("math",)}
+    assert tmp_path / "question.jsonl" in run.files
+
+
+@pytest.mark.parametrize(
+    ("winners", "outcome"),
+    [
+        (("model_1", "model_1"), "negative_flips"),
+        (("model_2", "model_2"), "positive_flips"),
+        (("tie", "tie"), "ties"),
+        (("model_1", "model_2"), "inconsistent"),
+        (("tie", "model_1"), "inconsistent"),
+        (("error", "model_1"), "invalid"),
+    ],
+)
+def test_a_flip_needs_both_orders(write, winners, outcome):
+    path = write("p.jsonl", [game(*winners)])
+    comparison = compare_files(part(path, "a"), None, Options()).comparison
+    counted = {name: getattr(comparison, name) for name in ("negative_flips", "positive_flips", "ties", "inconsistent")}
+    assert {**counted, "invalid": comparison.invalid} == {**dict.fromkeys(counted, 0), "invalid": 0, outcome: 1}
+
+
+def test_the_old_model_must_be_named_and_may_stand_on_either_side(write):
+    path = write("p.jsonl", [game("model_1", "model_1"), game("model_2", "model_2", 2, ("b", "a"))])
+    with pytest.raises(DataError, match=r"judges a against b\. Which one is the old model\? Write p\.jsonl#a"):
+        read(path)
+    both = read(part(path, "a"))
+    orders = [[(verdict["order"], verdict["winner"]) for verdict in item.verdicts] for item in both.judgments.values()]
+    assert orders == [[("old_first", "old"), ("new_first", "old")], [("new_first", "old"), ("old_first", "old")]]
+    assert next(iter(both.judgments.values())).verdicts[0]["reason"] == "since"
+
+
+def test_a_model_judged_against_several_needs_both_names(write):
+    path = write("p.jsonl", [game("tie", "tie"), game("model_1", "model_1", models=("a", "c"))])
+    with pytest.raises(DataError, match="judges a against several: b, c"):
+        read(part(path, "a"))
+    comparison = compare_files(part(path, "a"), part(path, "c"), Options()).comparison
+    assert (comparison.n, comparison.negative_flips, comparison.new) == (1, 1, "c")
+    with pytest.raises(DataError, match="no judgment of 'b against c'"):
+        compare_files(part(path, "b"), part(path, "c"), Options())
+
+
+@pytest.mark.parametrize("winner", ["A", "Tie", None, ["tie"], -1])
+def test_an_unknown_winner_is_named_with_the_choices(write, winner):
+    with pytest.raises(DataError, match=r"p\.jsonl:1: 'g2_winner' is .*Choose one of: model_1, model_2, tie, error"):
+        read(part(write("p.jsonl", [game("tie", winner)]), "a"))
+
+
+def test_several_judges_of_pairs_need_a_choice(write):
+    path = part(write("p.jsonl", [game("tie", "tie"), game("tie", "tie", judge="claude")]), "a")
+    with pytest.raises(DataError, match=r"several judges\. Choose one with --metric: claude, gpt-4"):
+        read(path)
+    assert read(path, metric="claude").graded == {"": "claude"}
+
+
+@pytest.mark.parametrize(("rule", "means", "n"), [("first", (5.39, 5.98), 159), ("last", (6.33, 6.00), 160)])
+def test_the_real_marks_have_the_means_of_an_independent_script(shared, rule, means, n):
+    path = shared / "mt_bench" / "judgments_single.jsonl.gz"
+    old, new = part(path, "mistral-orpo"), part(path, "mistral-orpo-mix")
+    with pytest.raises(DataError, match="was there before"):
+        compare_files(old, new, Options())
+    result = compare_files(old, new, Options(duplicates=rule))
+    valid = [pair for pair in result.pairs if pair.outcome != "invalid"]
+    assert [round(sum(getattr(pair, side).score for pair in valid) / n, 2) for side in ("old", "new")] == list(means)
+    assert (result.comparison.n, result.comparison.invalid) == (n, 160 - n)
+    assert len(result.comparison.slices) == 8
+
+
+def test_the_real_verdicts_on_phi_3_have_the_counts_of_an_independent_script(shared):
+    path = shared / "mt_bench" / "raw_phi3_gpt-4_pair.jsonl"
+    for name, flips in (("phi-3", (18, 20)), ("phi-3-dpo", (20, 18))):
+        comparison = compare_files(part(path, name), None, Options()).comparison
+        assert (comparison.negative_flips, comparison.positive_flips) == flips
+        counted = (comparison.n, comparison.ties, comparison.inconsistent, comparison.invalid)
+        assert counted == (73, 8, 27, 2)
