@@ -77,7 +77,7 @@ def _floor(told: Mapping[str, Any]) -> Iterator[Table]:
         (
             ("negative flips", f"{formatting.percent(nfr['value'])} [{formatting.interval(nfr['low'], nfr['high'])}]"),
             ("the update adds", f"{formatting.points(excess['value'])} [{ends}]"),
-            ("prompts in common", f"{count(excess['n'])}: {only}"),
+            ("pairs in common", f"{count(excess['n'])}: {only}"),
         ),
     )
 
