@@ -96,6 +96,13 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _read(source: Source, intake: Intake, format_name: str | None) -> tuple[str, Run | Judged]:
+    try:
+        return _read_as_it_is(source, intake, format_name)
+    except DataError as error:  # names from the file stand in it
+        raise DataError("".join(mark if mark.isprintable() else shown(mark)[1:-1] for mark in str(error))) from None
+
+
+def _read_as_it_is(source: Source, intake: Intake, format_name: str | None) -> tuple[str, Run | Judged]:
     name = _recognise(source) if format_name is None else format_name
     run = _foreign(name, source, intake) if ":" in name else _importer(name).read(source, intake)
     if isinstance(run, Run) and not run.entries:
