@@ -161,9 +161,9 @@ def read_jsonl(
 
 
 def _lines(path: Path, file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    readline = partial(file.readline, LONGEST_LINE + 1)
+    small = not isinstance(file, gzip.GzipFile) and path.stat().st_size <= LONGEST_LINE
     with reading(path):
-        for number, line in enumerate(iter(readline, b""), start=1):
+        for number, line in enumerate(file if small else iter(partial(file.readline, LONGEST_LINE + 1), b""), start=1):
             if len(line) > LONGEST_LINE:
                 raise DataError(f"{path}:{number}: is longer than {LONGEST_LINE:,} bytes.")
             yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line

@@ -33,17 +33,15 @@ def key_of(row: Row) -> Key:
 
 def answer_of(row: Row, metric: Metric) -> Answer:
     """The graded answer in `row`. An answer with an `error` is never graded, whatever its score says."""
-    answer = ungraded_answer_of(row)
-    if answer.error is None or metric in row:
+    error, score = _error(row), None
+    if error is None or metric in row:
         score = _correct(row) if metric == "correct" else _score(row)
-        return Answer(score if answer.error is None else None, answer.completion, answer.error, answer.finish_reason)
-    return answer
+    return Answer(score if error is None else None, _text(row, "completion"), error, _finish_reason(row))
 
 
 def ungraded_answer_of(row: Row) -> Answer:
     """The answer in `row` where the verdict stands elsewhere."""
-    reason = row.get("finish_reason")
-    return Answer(None, _text(row, "completion"), _error(row), reason if isinstance(reason, str) else None)
+    return Answer(None, _text(row, "completion"), _error(row), _finish_reason(row))
 
 
 def categories_of(row: Row) -> tuple[str, ...]:
@@ -125,6 +123,11 @@ def _error(row: Row) -> str | None:
     if value is None or value is False or value == "":
         return "the generation failed" if row.get("finish_reason") == "error" else None
     return value if isinstance(value, str) else shown(value, 200)
+
+
+def _finish_reason(row: Row) -> str | None:
+    reason = row.get("finish_reason")
+    return reason if isinstance(reason, str) else None
 
 
 def _text(row: Row, name: str) -> str | None:

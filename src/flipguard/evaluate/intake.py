@@ -94,23 +94,16 @@ def gather(
             intake.bad.meet(f"{source.place(number)}: {error}")
             continue
         if parsed is not None:
-            group, key, item = parsed
-            if group not in shelves:
-                shelves[group] = Shelf(source, intake.duplicates)
-            shelves[group].put(key, number, item)
+            shelf = shelves.get(parsed[0])
+            if shelf is None:
+                shelf = shelves[parsed[0]] = Shelf(source, intake.duplicates)
+            shelf.put(parsed[1], number, parsed[2])
     return shelves
 
 
-def shelve(
-    source: Source, intake: Intake, parse: Callable[[Row], tuple[Key, Item]], *, lenient: bool = False
-) -> Shelf[Item]:
-    """Read `source` row by row onto one shelf."""
-
-    def ungrouped(row: Row) -> tuple[str, Key, Item]:
-        key, item = parse(row)
-        return "", key, item
-
-    return gather(source, intake, ungrouped, lenient=lenient).get("") or Shelf(source, intake.duplicates)
+def only(source: Source, intake: Intake, shelves: dict[str, Shelf[Item]]) -> Shelf[Item]:
+    """The only shelf there is; an empty one where no row was taken."""
+    return next(iter(shelves.values()), None) or Shelf(source, intake.duplicates)
 
 
 def ranked(items: dict[Key, Item]) -> dict[Key, Item]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from flipguard.errors import DataError, choose, shown
 from flipguard.evaluate.fields import key_of
-from flipguard.evaluate.intake import Intake, shelve
+from flipguard.evaluate.intake import Intake, gather, only
 from flipguard.evaluate.numbers import graded, number_of, scale_of
 from flipguard.evaluate.runs import Entry, Key, Run
 from flipguard.evaluate.source import Source, lenient_json
@@ -43,14 +43,14 @@ def read(source: Source, intake: Intake) -> Run:
         asked = f"--metric {name}: no such grade." if name else "choose the grade with --metric."
         raise DataError(f"{source.path}: {asked} {choose(name or '', there)}")
 
-    def parse(row: Row) -> tuple[Key, Entry]:
+    def parse(row: Row) -> tuple[str, Key, Entry]:
         answer, error = _answer(row)
         value = number_of(name, answer.get(name)) if isinstance(answer, dict) else None
         if error is None and value is None:
             error = f"the answer holds no {name}"
-        return key_of({"id": row.get("custom_id")}), Entry(graded(name, value, error=error))
+        return "", key_of({"id": row.get("custom_id")}), Entry(graded(name, value, error=error))
 
-    shelf = shelve(source, intake, parse, lenient=True)
+    shelf = only(source, intake, gather(source, intake, parse, lenient=True))
     entries = shelf.taken()
     return Run(source.stem, scale_of(entries.values()), entries, (source.path,), shelf.duplicates, {"": name})
 

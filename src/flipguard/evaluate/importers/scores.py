@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from flipguard.errors import DataError, choose, shown
 from flipguard.evaluate.fields import answer_of, categories_of, cluster_of, key_of, prompt_of
-from flipguard.evaluate.intake import Intake, shelve
+from flipguard.evaluate.intake import Intake, gather, only
 from flipguard.evaluate.runs import Entry, Key, Metric, Run
 from flipguard.evaluate.source import Source
 from flipguard.records import Row
@@ -29,12 +29,12 @@ def read(source: Source, intake: Intake) -> Run:
     """One model's graded answers."""
     name, metric = _metric(source, intake.metric)
 
-    def parse(row: Row) -> tuple[Key, Entry]:
+    def parse(row: Row) -> tuple[str, Key, Entry]:
         graded = row if name == metric else _renamed(row, name, metric)
         answer = answer_of(graded, metric)
-        return key_of(row), Entry(answer, prompt_of(row), categories_of(row), cluster_of(row))
+        return "", key_of(row), Entry(answer, prompt_of(row), categories_of(row), cluster_of(row))
 
-    shelf = shelve(source, intake, parse)
+    shelf = only(source, intake, gather(source, intake, parse))
     graded = {"": name} if name != metric else {}
     return Run(_name(source), metric, shelf.taken(), (source.path,), shelf.duplicates, graded)
 
