@@ -167,12 +167,13 @@ def compare(arguments: Arguments) -> int:
     from flipguard.evaluate.compare import Options, compare_files
     from flipguard.evaluate.gate import EXIT_CODES
     from flipguard.evaluate.report import terminal
-    from flipguard.evaluate.results import write_results
+    from flipguard.evaluate.results import append_summary, write_results
 
     result = compare_files(
         arguments.old, arguments.new, Options(**_options(Options, arguments)), command=arguments.command
     )
     write_results(arguments.out, result)
+    append_summary(arguments.out / "report.md")
     text = f"{terminal.render(result.comparison)}\nReport: {arguments.out / 'report.html'}"
     _tell(arguments, text, result.comparison.to_json())
     return EXIT_CODES[result.comparison.verdict]

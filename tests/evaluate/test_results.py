@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 import orjson
 import pytest
 
+from flipguard.cli import main
 from flipguard.errors import DataError
 from flipguard.evaluate.compare import Options, compare_files
 from flipguard.evaluate.results import flip_rows, write_results
@@ -66,3 +67,34 @@ def test_results_are_written_whatever_the_verdict(write, tmp_path):
 def test_a_result_folder_that_is_a_file_is_one_clear_error(result, write):
     with pytest.raises(DataError, match=r"cannot be written .*Choose a folder"):
         write_results(write("report", b""), result)
+
+
+@pytest.fixture
+def command(write, tmp_path):
+    """A comparison on the command line that fails its limit."""
+    old, new = (write(f"{name}.jsonl", [{"id": i, "score": s} for i in range(20)]) for name, s in (("a", 1), ("b", 0)))
+    return ["compare", str(old), str(new), "--max-nfr", "0.1", "--out", str(tmp_path / "report")]
+
+
+def test_the_summary_of_a_workflow_gets_the_report_after_what_is_there(command, write, tmp_path, monkeypatch, capsys):
+    summary = write("summary.md", "# Before: é\n".encode())
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    assert main(command) == main(command) == 1
+    text, report = summary.read_text(), (tmp_path / "report" / "report.md").read_text()
+    assert text.startswith("# Before: é\n\n## ❌ FlipGuard: Fail")
+    assert text.count(report) == 2
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["", "folder", "full.md"])
+def test_a_summary_that_cannot_be_written_is_a_warning_and_no_other_exit_code(
+    name, command, write, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "folder").mkdir()
+    write("full.md", b"x" * 999_999)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / name) if name else "")
+    assert main(command) == 1
+    warning = capsys.readouterr().err
+    assert warning.count("\n") == bool(name)
+    assert warning == "" or "warning: $GITHUB_STEP_SUMMARY: " in warning
+    assert (tmp_path / "full.md").stat().st_size == 999_999

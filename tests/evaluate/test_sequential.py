@@ -114,3 +114,13 @@ def test_invalid_pairs_are_passed_over_but_too_many_of_them_are_invalid(write):
 def test_without_a_limit_there_is_nothing_to_bet_on(write, limit):
     with pytest.raises(FlipGuardError, match=r"--sequential: --max-nfr .*Choose a limit between 0 and 1"):
         compare_files(judgments(write, ["tie"]), None, Options(max_nfr=limit, sequential=True))
+
+
+@pytest.mark.parametrize("belongs", [{"id": 99, "cluster": "one template"}, {"id": 7, "repeat": 1}])
+def test_pairs_that_belong_together_are_refused_since_each_would_be_bet_on_as_news(write, belongs):
+    pair = {"old": {}, "new": {}, "verdicts": verdicts("tie")}
+    rows = [{"id": i, **pair, "cluster": "one template"} if i == 3 else {"id": i, **pair} for i in range(40)]
+    path = write("j.jsonl", [*rows, {**pair, **belongs}])
+    told = r"--sequential: 1 of 41 pairs share a cluster or a prompt .* independent prompts only\. Leave it out"
+    with pytest.raises(FlipGuardError, match=told):
+        compare_files(path, None, Options(max_nfr=0.1, sequential=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,9 @@ from flipguard.evaluate.comparison import Answer, Pair, Result
 from flipguard.evaluate.outcomes import drop
 from flipguard.files import to_json, write_bytes, write_jsonl, write_text
 from flipguard.records import Row
+
+SUMMARY = "GITHUB_STEP_SUMMARY"  # where it is set, the page of a workflow run shows what is appended to that file
+SUMMARY_BYTES = 1_000_000  # more than 1 MiB a step is refused as a whole
 
 
 def write_results(folder: Path, result: Result) -> list[Path]:
@@ -26,6 +31,21 @@ def write_results(folder: Path, result: Result) -> list[Path]:
         write_text(folder / name, text)
         written.append(folder / name)
     return written
+
+
+def append_summary(report: Path) -> None:
+    """Append `report` to the workflow's summary, where there is one; what goes wrong there is a warning, no more."""
+    target = os.environ.get(SUMMARY)
+    if not target:
+        return
+    try:
+        text = b"\n" + report.read_bytes() + b"\n"
+        with Path(target).open("ab") as summary:
+            if summary.tell() + len(text) > SUMMARY_BYTES:
+                raise OSError(f"it would grow beyond {SUMMARY_BYTES:,} bytes")
+            summary.write(text)
+    except OSError as error:
+        sys.stderr.write(f"flipguard compare: warning: ${SUMMARY}: {error.strerror or error}; {report} has the text.\n")
 
 
 def flip_rows(result: Result) -> Iterator[Row]:

@@ -8,7 +8,7 @@ grow on average, so it ever reaches 1/alpha with probability alpha at most, howe
 depend on the counts alone.
 
 The pairs must come in random order, one independent prompt each: a file sorted by difficulty decides by its first
-lines.
+lines. Pairs that share a cluster or a prompt are refused: each of them would be bet on as if it were news.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flipguard.errors import FlipGuardError, shown
+from flipguard.evaluate.bootstrap import cluster_of
 from flipguard.evaluate.comparison import Pair
 
 SHIFTS = tuple(0.25 * step for step in range(1, 13))  # alternatives bet on, in log odds from the limit
@@ -71,12 +72,19 @@ def decide_early(pairs: Iterable[Pair], limit: float | None, alpha: float) -> Se
     """The sequential verdict on valid pairs, in the order of the file; a limit there must be.
 
     Raises:
-        FlipGuardError: there is no limit, or it leaves nothing to bet on.
+        FlipGuardError: there is no limit, or it leaves nothing to bet on, or pairs are not independent.
     """
     if limit is None or not 0.0 < limit < 1.0:
         given = "is missing" if limit is None else shown(limit)
         raise FlipGuardError(f"--sequential: --max-nfr {given}. Choose a limit between 0 and 1, both excluded.")
-    return sequential((pair.outcome == "negative_flip" for pair in pairs if pair.outcome != "invalid"), limit, alpha)
+    valid = [pair for pair in pairs if pair.outcome != "invalid"]
+    shared = len(valid) - len({cluster_of(pair) for pair in valid})
+    if shared:
+        raise FlipGuardError(
+            f"--sequential: {shared:,} of {len(valid):,} pairs share a cluster or a prompt with an earlier one, and "
+            "looking after every pair is sound for independent prompts only. Leave it out, or keep one pair of each cluster."
+        )
+    return sequential((pair.outcome == "negative_flip" for pair in valid), limit, alpha)
 
 
 def _accounts(flips: Iterable[bool], limit: float) -> Iterator[tuple[int, float, float]]:
