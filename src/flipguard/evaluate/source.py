@@ -112,7 +112,7 @@ class Source:
 
 
 def lenient_json(text: bytes) -> Any:
-    """`text` as JSON; NaN, Infinity, lone surrogates and very large numbers pass.
+    """`text` as JSON; NaN, Infinity and lone surrogates pass, and whole numbers beyond 64 bits become floats.
 
     Raises:
         ValueError: it is not JSON, or nested too deeply.
@@ -121,10 +121,15 @@ def lenient_json(text: bytes) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         try:
-            return json.loads(text)
+            return json.loads(text, parse_int=_whole_number)
         except (ValueError, RecursionError):
             pass
         raise
+
+
+def _whole_number(digits: str) -> int | float:
+    number = int(digits) if len(digits) <= 20 else None
+    return number if number is not None and -(2**63) <= number < 2**64 else float(digits)
 
 
 Looked = tuple[Kind, bytes, tuple[Row, ...], Any, str]

@@ -3,6 +3,7 @@
 import gzip
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from flipguard.evaluate import importers
 from flipguard.evaluate.intake import Intake
 from flipguard.evaluate.runs import Judged, Run
 
+ROOT = Path(__file__).parents[3]
 SCORES = [{"id": 1, "score": 0.5}]
 JUDGMENTS = [{"id": 1, "judge": "j", "old": {"score": 1}, "new": {"score": 0}}]
 
@@ -129,3 +131,8 @@ def test_a_format_of_ones_own_that_breaks_its_contract_is_named(write, plugin, n
 def test_a_module_that_does_not_exist_is_named(write):
     with pytest.raises(DataError, match=r"no_such_module_here:f: cannot be loaded"):
         importers.read(write("x.any", b"anything"), Intake(), "no_such_module_here:f")
+
+
+def test_the_documentation_has_a_line_for_every_format():
+    page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    assert [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")] == list(importers.FORMATS)

@@ -105,6 +105,16 @@ def test_a_number_that_is_none_is_refused_in_an_array_too(write):
         read(write("x.json", b'[{"id": 1, "score": NaN}]'))
 
 
+@pytest.mark.parametrize(("digits", "told"), [("9" * 19, ""), ("9" * 20, "'id' is 1e"), ("9" * 5000, "'id' is inf")])
+def test_an_id_beyond_64_bits_is_refused_and_one_within_is_kept(write, digits, told):
+    path = write("x.json", b'[{"id": %s, "score": 1, "more": NaN}]' % digits.encode())
+    if told:
+        with pytest.raises(DataError, match=told):
+            read(path)
+    else:
+        assert list(read(path).entries) == [(int(digits), 0)]
+
+
 def test_one_object_alone_is_one_row(write):
     assert len(read(write("x.json", b'{\n  "id": 1,\n  "score": 2\n}\n')).entries) == 1
     assert len(read(write("x.jsonl", b'{"id": 1, "score": 2}')).entries) == 1
