@@ -162,7 +162,8 @@ def compare(arguments: Arguments) -> int:
 
     With --max-nfr the exit code is a verdict on the negative flip rate (NFR):
     0 its one-sided 95 % upper bound is within the limit, 1 its lower bound is
-    above, 3 the data cannot tell, 4 the runs do not fit together.
+    above, 3 the data cannot tell, 4 the runs do not fit together. --policy takes
+    all limits from a file; the worst of its rules is the verdict.
     """
     from flipguard.evaluate.compare import Options, compare_files
     from flipguard.evaluate.gate import EXIT_CODES

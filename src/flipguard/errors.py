@@ -3,6 +3,7 @@
 FlipGuardError               exit code 2; never shown with a traceback
 ├── DataError                a data file: path, line, value
 ├── RecipeError              a recipe or an override: file, key, value, choices
+├── PolicyError              a policy for `compare`: file, key, value, choices
 ├── ModelError               a model folder, tokenizer or context length
 └── JudgeError               a judge or scorer that cannot be loaded or broke its contract
 """
@@ -23,6 +24,10 @@ class DataError(FlipGuardError):
 
 class RecipeError(FlipGuardError):
     """A recipe says something impossible; the message names the file, the key, the value and the choices."""
+
+
+class PolicyError(FlipGuardError):
+    """A policy asks for something impossible; the message names the file, the key, the value and the choices."""
 
 
 class ModelError(FlipGuardError):

@@ -68,6 +68,7 @@ def compare(parser: argparse.ArgumentParser) -> None:
     add("new", type=Path, metavar="NEW", nargs="?", help="scores of the model after")
     add("--out", type=Path, default=Path("report"), help="folder for the result files (default: report)")
     add("--max-nfr", type=float, help="the limit, as a share: 0.05 allows 5 %% of answers to get worse")
+    add("--policy", type=Path, metavar="P.yaml", help="limits on the rate, on categories, severity and refusals")
     add("--margin", type=float, default=0.1, help="a change of score up to this is a tie (default: 0.1)")
     add("--max-unmatched", type=float, default=0.05, help="beyond this share without partner: invalid (default: 0.05)")
     add("--max-invalid", type=float, default=0.02, help="beyond this share not graded: invalid (default: 0.02)")

@@ -53,6 +53,7 @@ class Options:
     min_slice: int = 10
     labels: str | None = None
     also: Sequence[str] = ()
+    policy: Path | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.margin) and self.margin >= 0.0):
@@ -128,6 +129,10 @@ def compare_files(old: Path, new: Path | None, options: Options, *, command: Seq
         options: margins, limits and how to read.
         command: the command line as typed, kept in the provenance.
     """
+    if options.policy is not None:
+        from flipguard.evaluate.release import compare_by
+
+        return compare_by(options.policy, old, new, options, command=command)
     intake = Intake(options.duplicates, options.metric, BadLines(options.skip_bad))
     with _without_collector():
         runs = importers.read_runs(old, new, intake, options.format)

@@ -120,6 +120,18 @@ class Alignment:
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of a policy and what became of it; `bound` is what was held against `limit`, None where nothing is."""
+
+    name: str
+    verdict: Decision
+    reason: str
+    observed: float | None
+    bound: float | None
+    limit: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """The result, field for field as comparison.json has it (schema `flipguard.comparison/1`)."""
 
@@ -152,6 +164,7 @@ class Comparison:
     orders: Orders | None = None
     change: Change | None = None
     rival: Rival | None = None
+    rules: tuple[Rule, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -82,7 +82,8 @@ def decide_early(pairs: Iterable[Pair], limit: float | None, alpha: float) -> Se
     if shared:
         raise FlipGuardError(
             f"--sequential: {shared:,} of {len(valid):,} pairs share a cluster or a prompt with an earlier one, and "
-            "looking after every pair is sound for independent prompts only. Leave it out, or keep one pair of each cluster."
+            "looking after every pair is sound for independent prompts only. "
+            "Leave it out, or keep one pair of each cluster."
         )
     return sequential((pair.outcome == "negative_flip" for pair in valid), limit, alpha)
 

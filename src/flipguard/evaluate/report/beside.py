@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from flipguard.evaluate.comparison import Comparison, Proportion
+from flipguard.evaluate.comparison import Comparison, Decision, Proportion
 from flipguard.evaluate.report import formatting, uncertainty
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _IDS: Final = 5
 _SLICES: Final = 5
 _COUPLES: Final = 15
+_RULES: Final = 20
+_WORST_FIRST: Final[tuple[Decision, ...]] = ("invalid", "fail", "inconclusive", "none", "pass")
 
 Row = tuple[str, str]
 
@@ -29,6 +31,16 @@ class Section:
 
     title: str
     rows: tuple[Row, ...]
+
+
+def rules(comparison: Comparison) -> Section | None:
+    """The rules of the policy, the worst first; they stand where the verdict is."""
+    worst = sorted(comparison.rules, key=lambda rule: _WORST_FIRST.index(rule.verdict))
+    marks, names = formatting.VERDICT_MARKS, formatting.VERDICTS
+    rows = [(f"{marks[rule.verdict]} {rule.name}", f"{names[rule.verdict]}: {rule.reason}") for rule in worst[:_RULES]]
+    if len(worst) > _RULES:
+        rows.append(("and", f"{formatting.count(len(worst) - _RULES)} more rules in comparison.json"))
+    return Section("The rules of the policy", tuple(rows)) if rows else None
 
 
 def sections(comparison: Comparison) -> list[Section]:

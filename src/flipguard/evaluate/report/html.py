@@ -8,7 +8,7 @@ from typing import Any
 
 from flipguard.evaluate.comparison import Comparison, Outcome, Pair, Proportion, Slice
 from flipguard.evaluate.report import formatting
-from flipguard.evaluate.report.beside import sections
+from flipguard.evaluate.report.beside import rules, sections
 from flipguard.evaluate.report.flips import browse, worst_slices
 from flipguard.evaluate.report.page import drawing, fill
 from flipguard.evaluate.report.scatter import Point, repeats, scatter, thinned
@@ -40,6 +40,7 @@ def render(comparison: Comparison, pairs: Sequence[Pair]) -> str:
         scatter=None if comparison.nfr_given_correct else _scatter(comparison, pairs),
         slices=_forest(comparison, slices),
         browser=browse(pairs, [part.name for part in slices]),
+        rules=rules(comparison),
         beside=sections(comparison),
         slice_names=[part.name for part in slices],
         severity=_severity(comparison.severity),

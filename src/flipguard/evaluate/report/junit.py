@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
-from flipguard.evaluate.comparison import Comparison
+from flipguard.evaluate.comparison import Comparison, Rule
 from flipguard.evaluate.report import formatting
 from flipguard.evaluate.report.text import clean
 
@@ -23,8 +23,9 @@ class _Case:
 
 
 def render(comparison: Comparison) -> str:
-    """One suite: the negative flip rate, the share without a partner, the share that could not be judged."""
-    cases = [_nfr(comparison), _unmatched(comparison), _invalid(comparison)]
+    """One suite: a case per rule of the policy; without one the rate, and the shares unmatched and not judged."""
+    cases = [_ruled(rule) for rule in comparison.rules]
+    cases = cases or [_nfr(comparison), _unmatched(comparison), _invalid(comparison)]
     if comparison.verdict == "invalid" and not any(case.result == "error" for case in cases):
         cases.append(_Case("comparison", "error", comparison.reason))
     failed, broken, left = (sum(case.result == kind for case in cases) for kind in ("failure", "error", "skipped"))
@@ -36,6 +37,12 @@ def render(comparison: Comparison) -> str:
         f"<testsuites {counts}>\n"
         f'<testsuite name="{name}" {counts}>\n{body}\n</testsuite>\n</testsuites>\n'
     )
+
+
+def _ruled(rule: Rule) -> _Case:
+    """A rule of the policy; where the data cannot tell it is skipped, where they cannot be trusted an error."""
+    results: dict[str, Result] = {"pass": "passed", "fail": "failure", "invalid": "error"}
+    return _Case(rule.name, results.get(rule.verdict, "skipped"), rule.reason)
 
 
 def _nfr(comparison: Comparison) -> _Case:

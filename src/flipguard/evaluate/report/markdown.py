@@ -9,7 +9,7 @@ from typing import Final
 
 from flipguard.evaluate.comparison import Answer, Comparison, Pair, Proportion
 from flipguard.evaluate.report import formatting
-from flipguard.evaluate.report.beside import sections
+from flipguard.evaluate.report.beside import rules, sections
 from flipguard.evaluate.report.flips import worst_first, worst_slices
 from flipguard.evaluate.report.text import clean, clip, one_line
 
@@ -24,7 +24,7 @@ _LINKED = re.compile(r"[@#]|(?<=:)//|(?<=www)\.|(?<=GH)-", re.IGNORECASE)  # wha
 
 def render(comparison: Comparison, pairs: Sequence[Pair]) -> str:
     """Verdict, numbers, the worst slices and the worst flips as Markdown."""
-    parts = (_verdict, _numbers, _alignment, _slices, _beside)
+    parts = (_verdict, _rules, _numbers, _alignment, _slices, _beside)
     head = "\n".join(line for part in parts for line in part(comparison))
     worst = worst_first(pairs, "negative_flip")
     flips: list[str] = []
@@ -86,6 +86,15 @@ def _verdict(comparison: Comparison) -> list[str]:
         f"{code(comparison.old)} → {code(comparison.new)}. {formatting.EXPLANATION}",
         "",
     ]
+
+
+def _rules(comparison: Comparison) -> list[str]:
+    """One row per rule of the policy."""
+    asked = rules(comparison)
+    if asked is None:
+        return []
+    rows = [f"| {prose(name)} | {prose(value)} |" for name, value in asked.rows]
+    return [f"| {prose(asked.title)} | |", "|---|---|", *rows, ""]
 
 
 def _numbers(comparison: Comparison) -> list[str]:

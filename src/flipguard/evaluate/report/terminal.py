@@ -7,7 +7,7 @@ from typing import Final
 
 from flipguard.evaluate.comparison import Comparison, Proportion
 from flipguard.evaluate.report import formatting
-from flipguard.evaluate.report.beside import Section, sections
+from flipguard.evaluate.report.beside import Section, rules, sections
 from flipguard.evaluate.report.flips import worst_slices
 from flipguard.evaluate.report.text import clean, fit, one_line, width
 
@@ -19,7 +19,9 @@ _LABEL: Final = 31
 
 def render(comparison: Comparison) -> str:
     """Verdict and reason, how the runs fit together, the numbers, the worst slices."""
-    blocks = [_verdict(comparison), _alignment(comparison), _numbers(comparison), _slices(comparison)]
+    asked = rules(comparison)
+    blocks = [_verdict(comparison), [] if asked is None else _beside(asked)]
+    blocks += [_alignment(comparison), _numbers(comparison), _slices(comparison)]
     blocks += [_beside(part) for part in sections(comparison)]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
