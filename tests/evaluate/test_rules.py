@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from flipguard.cli import main
 from flipguard.errors import PolicyError
 from flipguard.evaluate.compare import Options, compare_files
+from flipguard.evaluate.report import markdown
 from flipguard.evaluate.rules import Share, deciding, share, spent
 from flipguard.evaluate.stats import at_least, at_most, holm, lower_bound, upper_bound
 
@@ -202,6 +203,15 @@ def test_every_view_lists_every_rule_and_junit_has_a_case_for_each(write, tmp_pa
     }
     document = orjson.loads((out / "comparison.json").read_bytes())
     assert {rule["name"] for rule in document["rules"]} == set(kinds)
+
+
+def test_many_rules_with_long_names_leave_the_comment_within_its_bound(ruled):
+    limits = {f"{'|*<x> ' * 50}{number}": {"limit": 0.1} for number in range(120)}
+    comparison = ruled(orjson.dumps({"slices": limits}).decode())
+    assert len(comparison.rules) == 122
+    text = markdown.render(comparison, [])
+    assert len(text) < markdown.MAX_CHARACTERS
+    assert "102 more rules in comparison.json" in text
 
 
 TESTS = st.lists(st.tuples(st.integers(0, 12), st.integers(20, 300), st.floats(0.01, 0.5)), min_size=1, max_size=6)

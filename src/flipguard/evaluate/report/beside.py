@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from flipguard.evaluate.comparison import Comparison, Decision, Proportion
 from flipguard.evaluate.report import formatting, uncertainty
+from flipguard.evaluate.report.text import one_line
 
 if TYPE_CHECKING:
     from flipguard.evaluate.agreement import Agreement, Coefficient
@@ -20,6 +21,7 @@ _IDS: Final = 5
 _SLICES: Final = 5
 _COUPLES: Final = 15
 _RULES: Final = 20
+_NAME: Final = 100
 _WORST_FIRST: Final[tuple[Decision, ...]] = ("invalid", "fail", "inconclusive", "none", "pass")
 
 Row = tuple[str, str]
@@ -37,7 +39,10 @@ def rules(comparison: Comparison) -> Section | None:
     """The rules of the policy, the worst first; they stand where the verdict is."""
     worst = sorted(comparison.rules, key=lambda rule: _WORST_FIRST.index(rule.verdict))
     marks, names = formatting.VERDICT_MARKS, formatting.VERDICTS
-    rows = [(f"{marks[rule.verdict]} {rule.name}", f"{names[rule.verdict]}: {rule.reason}") for rule in worst[:_RULES]]
+    rows = [
+        (f"{marks[rule.verdict]} {one_line(rule.name, _NAME)}", f"{names[rule.verdict]}: {rule.reason}")
+        for rule in worst[:_RULES]
+    ]
     if len(worst) > _RULES:
         rows.append(("and", f"{formatting.count(len(worst) - _RULES)} more rules in comparison.json"))
     return Section("The rules of the policy", tuple(rows)) if rows else None
