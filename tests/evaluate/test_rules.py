@@ -69,6 +69,14 @@ def test_a_category_is_held_by_its_own_limit_and_too_small_a_one_cannot_tell(rul
     assert verdicts(ruled("slices: {even: {limit: 0.05}}", 20))["slice even"] == "inconclusive"
 
 
+def test_pairs_of_one_cluster_count_for_less_in_a_category_too(ruled):
+    policy = "slices: {even: {limit: 0.06}}"
+    alone = ruled(policy, 10)
+    together = ruled(policy, 10, rows=lambda i: {"old": {"cluster": str(i // 20)}})
+    assert (alone.verdict, together.verdict) == ("pass", "inconclusive")
+    assert alone.rules[-1].observed == together.rules[-1].observed == 5 / 200
+
+
 def test_a_category_that_does_not_occur_is_invalid_and_said_so(ruled):
     comparison = ruled("slices: {evne: {limit: 0.5}, even: {limit: 0.5}}")
     assert verdicts(comparison) == {**DATA, "slice evne": "invalid", "slice even": "pass"}
@@ -238,4 +246,5 @@ def test_bounds_over_clusters_are_never_tighter_than_exact_ones():
     part = share(groups, 0, "slice a")
     assert part.upper(0.05) > upper_bound(part.k, part.n)
     assert part.lower(0.05) < lower_bound(part.k, part.n)
+    assert (part.lower(0.0004), part.upper(0.0004)) == (0.0, 1.0)  # finer than 1,999 draws can tell
     assert share([(1, 0)] * 9, 0, "slice a").draws == ()

@@ -38,14 +38,21 @@ class Share:
     draws: tuple[Draw, ...] = ()
 
     def upper(self, alpha: float) -> float:
-        """The exact bound, or that over clusters where it is higher."""
+        """The exact bound, or that over clusters where it is higher; 1 where `alpha` is finer than the draws."""
         exact = upper_bound(self.k, self.n, alpha)
-        return max([exact, *quantiles((_worst(draw) for draw in self.draws), 1.0 - alpha)]) if self.draws else exact
+        if not self.draws:
+            return exact
+        return max(exact, *quantiles(map(_worst, self.draws), 1.0 - alpha)) if self._resolve(alpha) else 1.0
 
     def lower(self, alpha: float) -> float:
-        """The exact bound, or that over clusters where it is lower."""
+        """The exact bound, or that over clusters where it is lower; 0 where `alpha` is finer than the draws."""
         exact = lower_bound(self.k, self.n, alpha)
-        return min([exact, *quantiles((k / n for n, k, _, _ in self.draws), alpha)]) if self.draws else exact
+        if not self.draws:
+            return exact
+        return min(exact, *quantiles((k / n for n, k, _, _ in self.draws), alpha)) if self._resolve(alpha) else 0.0
+
+    def _resolve(self, alpha: float) -> bool:
+        return alpha * (len(self.draws) + 1) >= 1.0
 
 
 def share(groups: Sequence[tuple[int, int]], seed: int, name: str) -> Share:
