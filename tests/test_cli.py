@@ -136,7 +136,7 @@ def test_a_recipe_that_cannot_be_is_refused_before_anything_is_loaded(tmp_path, 
     cases = {
         ("--constraint.gamma", "-1"): "--constraint.gamma: -1 is not possible",
         ("--constraint.gama=1",): "Did you mean 'gamma'?",
-        ("--trainer.output_dir", str(tmp_path / "out")): "no such model folder",
+        ("--trainer.output_dir", str(tmp_path / "out")): "no such folder",
     }
     for words, says in cases.items():
         assert main(["train", str(recipe), *words]) == 2
@@ -145,7 +145,7 @@ def test_a_recipe_that_cannot_be_is_refused_before_anything_is_loaded(tmp_path, 
         assert errors.count("\n") == 1
     with pytest.raises(SystemExit):
         main(["train", str(recipe), "--constraint.gamma"])
-    assert "needs a value" in told(capsys)[1]
+    assert "without a value" in told(capsys)[1]
 
 
 def test_the_installed_command_answers():

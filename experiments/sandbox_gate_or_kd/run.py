@@ -2,8 +2,8 @@
 
     .venv/bin/python experiments/sandbox_gate_or_kd/run.py --demos /tmp/sandbox_dpo --seeds 0 1 2
 
-Uses the SFT models and pairs that experiments/sandbox_dpo left behind; results.csv beside this file gets one row per
-seed, gate and weight.
+Uses the SFT models and pairs that experiments/sandbox_dpo left behind, and compares on the validation prompts, so that
+no weight is chosen on what the demo is judged by. results.csv beside this file gets one row per seed, gate and weight.
 """
 
 import argparse
@@ -50,14 +50,9 @@ def measured(folder: Path, seed: int, gate: str, gamma: float) -> dict[str, obje
         "trainer.output_dir": str(folder / "runs" / name),
     }
     trained = train(folder / "recipes" / "dpo.yaml", overrides, resume=True)
-    answers, judgments = folder / "answers" / f"{name}.jsonl", folder / "judgments" / f"{name}.jsonl"
-    prompts = folder / "data" / "test_prompts.jsonl"
-    generate(
-        GenerateOptions(
-            model=str(trained.path), prompts=prompts, out=answers, max_new_tokens=ANSWER_TOKENS, batch_size=BATCH
-        )
-    )
-    judge(JudgeOptions(judge=JUDGE, old=folder / "answers" / "sft_test.jsonl", new=answers, out=judgments))
+    old, new = answers(folder, folder / "runs" / "sft"), answers(folder, trained.path)
+    judgments = folder / "judgments" / f"{name}_validation.jsonl"
+    judge(JudgeOptions(judge=JUDGE, old=old, new=new, out=judgments))
     comparison = compare_files(judgments, None, Options()).comparison
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True, cwd=HERE
@@ -74,6 +69,16 @@ def measured(folder: Path, seed: int, gate: str, gamma: float) -> dict[str, obje
         "nfr": comparison.nfr.value,
         "win_rate": comparison.win_rate.value,
     }
+
+
+def answers(folder: Path, model: Path) -> Path:
+    """Greedy answers to the validation prompts."""
+    out = folder / "answers" / f"{model.name}_validation.jsonl"
+    prompts = folder / "data" / "validation_prompts.jsonl"
+    generate(
+        GenerateOptions(model=str(model), prompts=prompts, out=out, max_new_tokens=ANSWER_TOKENS, batch_size=BATCH)
+    )
+    return out
 
 
 def write(rows: list[dict[str, object]]) -> None:

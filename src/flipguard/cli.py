@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from flipguard import __version__, options
-from flipguard.errors import FlipGuardError
+from flipguard.errors import choose, told
 
 Arguments = argparse.Namespace
 PASSED, WRONG, INTERRUPTED = 0, 2, 130
@@ -235,7 +236,7 @@ def _overrides(rest: list[str], parser: argparse.ArgumentParser) -> dict[str, st
         if not word.startswith("--") or not key:
             parser.error(f"unexpected {word!r}; overrides look like --constraint.gamma 0.1")
         if not equals and (value := next(words, "")) == "":
-            parser.error(f"{word} needs a value, as in --constraint.gamma 0.1")
+            parser.error(f"{word}: unknown, or without a value. {choose(key, ['resume', 'overwrite', 'json'])}")
         overrides[key] = value
     return overrides
 
@@ -250,7 +251,11 @@ def _tell(arguments: Arguments, text: str, result: Any) -> None:
     if arguments.json:
         import orjson
 
-        text = orjson.dumps(result, default=str, option=orjson.OPT_INDENT_2).decode()
+        from flipguard.files import to_json
+
+        text = to_json(result, orjson.OPT_INDENT_2).decode()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter shows its number
     sys.stdout.write(f"{text}\n")
 
 
@@ -267,28 +272,26 @@ def _before_torch() -> None:
 
 
 def _shielded(run: Callable[[Arguments], int], arguments: Arguments) -> int:
-    """Run a verb; what goes wrong on purpose, or with the disk, is one line and exit code 2."""
+    """Run a verb; what goes wrong is one line and exit code 2, never 1, which would say that the model got worse."""
+    code = PASSED
     try:
         code = run(arguments)
         sys.stdout.flush()
-        return code
-    except FlipGuardError as error:
-        return _fail(arguments, str(error))
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # `| head` has seen enough; the verdict stays what it is
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PASSED
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _fail(arguments, f"{where}{error.strerror or error}. Nothing that was there before is lost.")
-    except ModuleNotFoundError as error:
-        return _fail(arguments, f"needs the package {error.name!r}. Install it with: pip install 'flipguard[train]'")
     except KeyboardInterrupt:
         _fail(arguments, "interrupted. The same command goes on (train: with --resume).")
         return INTERRUPTED
+    except Exception as error:
+        if os.environ.get("FLIPGUARD_TRACEBACK"):
+            raise
+        return _fail(arguments, told(error))
+    return code
 
 
 def _fail(arguments: Arguments, message: str) -> int:
-    sys.stderr.write(f"flipguard {arguments.verb}: {message}\n")
+    one_line = "".join(letter if letter.isprintable() else " " for letter in message)
+    sys.stderr.write(f"flipguard {arguments.verb}: {one_line}\n")
     return WRONG
 
 

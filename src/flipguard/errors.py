@@ -51,3 +51,18 @@ def choose(unknown: object, choices: Iterable[object]) -> str:
     near = difflib.get_close_matches(str(unknown), names, n=1)
     hint = f"Did you mean '{near[0]}'? " if near else ""
     return f"{hint}Choose one of: {', '.join(names)}."
+
+
+def told(error: Exception) -> str:
+    """Any error for a person; what is no FlipGuardError, OSError or missing package is our own fault."""
+    match error:
+        case FlipGuardError():
+            return str(error)
+        case OSError():
+            where = f"{error.filename}: " if error.filename else ""
+            return f"{where}{error.strerror or error}. A file is written whole or stays as it was."
+        case ModuleNotFoundError():
+            return f"needs the package {error.name!r}. Install it with: pip install 'flipguard[train]'"
+        case _:
+            name = type(error).__name__
+            return f"a fault of flipguard itself ({name}: {error}). FLIPGUARD_TRACEBACK=1 shows where."

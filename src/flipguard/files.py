@@ -73,7 +73,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, content: str) -> None:
     """Write `content` to `path` in UTF-8, whole or not at all; lone surrogates become U+FFFD."""
-    write_bytes(path, content.encode("utf-8", errors="replace"))
+    write_bytes(path, _without_surrogates(content).encode())
 
 
 def write_jsonl(path: Path, rows: Iterable[Row]) -> None:

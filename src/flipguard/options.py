@@ -27,7 +27,7 @@ def train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", type=Path, metavar="RECIPE.yaml", help="what to train, on what, how")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="start anew where the output folder holds a run")
-    parser.usage = "flipguard train RECIPE.yaml [--section.key VALUE ...]\n                       [--resume] [--overwrite] [--json]"
+    parser.usage = f"flipguard train RECIPE.yaml [--section.key VALUE ...]\n{' ' * 23}[--resume] [--overwrite] [--json]"
 
 
 def generate(parser: argparse.ArgumentParser) -> None:
@@ -64,8 +64,13 @@ def judge(parser: argparse.ArgumentParser) -> None:
 def compare(parser: argparse.ArgumentParser) -> None:
     """What is compared, read how, judged by which limits."""
     add = parser.add_argument
-    add("old", type=Path, metavar="OLD", help="scores of the model before, or judgments of both")
-    add("new", type=Path, metavar="NEW", nargs="?", help="scores of the model after")
+    add(
+        "old",
+        type=Path,
+        metavar="OLD",
+        help="run of the model before: a file, a folder or FILE#MODEL; or judgments of both",
+    )
+    add("new", type=Path, metavar="NEW", nargs="?", help="run of the model after, likewise")
     add("--out", type=Path, default=Path("report"), help="folder for the result files (default: report)")
     add("--max-nfr", type=float, help="the limit, as a share: 0.05 allows 5 %% of answers to get worse")
     add("--policy", type=Path, metavar="P.yaml", help="limits on the rate, on categories, severity and refusals")
@@ -73,8 +78,8 @@ def compare(parser: argparse.ArgumentParser) -> None:
     add("--max-unmatched", type=float, default=0.05, help="beyond this share without partner: invalid (default: 0.05)")
     add("--max-invalid", type=float, default=0.02, help="beyond this share not graded: invalid (default: 0.02)")
     add("--duplicates", default="error", help="one id twice: error, first or last (default: error)")
-    add("--format", help="of the files; found by looking if not given")
-    add("--metric", help="what to compare where a file holds several: score or correct")
+    add("--format", help="a name in docs/formats.md, or package.module:function; found by looking if not given")
+    add("--metric", help="which grade: a metric (or task=metric,filter), scorer, judge or column")
     add("--skip-bad", type=int, default=0, metavar="N", help="tolerate up to N malformed lines (default: 0)")
     add("--alpha", type=float, default=0.05, help="error of the bounds (default: 0.05)")
     add("--floor", type=Path, metavar="A", help="the old model sampled again: what does the update add to chance?")

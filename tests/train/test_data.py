@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from flipguard.errors import DataError, ModelError
 from flipguard.train.data import load_completions, load_pairs, texts_of
@@ -41,7 +43,7 @@ def test_tokens_are_those_of_the_chat_template(written, tokenizer):
 
 
 def test_plain_texts_end_with_the_end_token_once(written, tokenizer):
-    rows = row(prompt="w1", chosen="w2", rejected="w3 </s>")
+    rows = row(prompt="w1", chosen=" w2", rejected=" w3 </s>")
     (pair,) = load(written(rows), tokenizer).rows
     assert [ids.count(tokenizer.eos_token_id) for ids in pair.completions] == [1, 1]
     assert [ids[-1] for ids in pair.completions] == [tokenizer.eos_token_id] * 2
@@ -126,6 +128,25 @@ def test_a_template_that_rewrites_the_prompt_is_refused():
 
     with pytest.raises(ModelError, match="rewrites the prompt"):
         texts_of(Forgetful(), ASK, [say("w1")], "d.jsonl:1")
+
+
+def test_the_first_token_of_an_answer_is_the_one_the_whole_text_has(written):
+    """Tokenizers that mark the start of a text would put the mark before the answer, were it tokenized alone."""
+    vocabulary = ["<pad>", "</s>", "<unk>", "\u2581w1", "\u2581w2", "w1", "w2", "\n"]
+    words = {word: number for number, word in enumerate(vocabulary)}
+    backend = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace(prepend_scheme="first"), pre_tokenizers.Split("\n", "isolated")]
+    )
+    marking = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", pad_token="<pad>", unk_token="<unk>")
+    (pair,) = load(written(row(prompt="w1\n", chosen="w2", rejected="w1")), marking).rows
+    assert [words["\u2581w1"], words["\n"]] == pair.prompt
+    assert [words["w2"], words["</s>"]] == pair.completions[0]
+
+
+def test_a_row_without_a_key_names_the_keys_it_has(written, tokenizer):
+    with pytest.raises(DataError, match="has no 'chosen'; its keys are 'prompt, good'"):
+        load(written({"prompt": "w1", "good": "w2"}), tokenizer)
 
 
 def test_supervised_rows_come_in_three_shapes(written, tokenizer):

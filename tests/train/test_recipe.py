@@ -43,7 +43,7 @@ def written(tmp_path):
         ("algorithm: dpo\ndata: {train: x}", "model: missing"),
         ("algorithm: dpo\nmodel: x\ndata: {}", "data.train: missing"),
         ("algorithm: dpo\nmodel: x\ndata: {train: x, max_prompt_tokens: 0}", "max_prompt_tokens: 0 is not possible"),
-        ("algorithm: sft\nmodel: x\ndata: {train: x}\nconstraint: {gamma: 1}", "'sft' has no guard"),
+        ("algorithm: sft\nmodel: x\ndata: {train: x}\nconstraint: {gamma: 1}", "constraint: has no meaning for 'sft'"),
         ("- dpo", "expected a mapping"),
         ("", "expected a mapping"),
         ("a: [", "not valid YAML"),
@@ -101,5 +101,6 @@ def test_an_override_is_checked_like_the_file_and_named_like_the_command_line(wr
 def test_any_text_is_a_recipe_or_one_clear_line(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("any") / "r.yaml"
     path.write_text(text, encoding="utf-8", errors="replace")
-    with pytest.raises(RecipeError):
+    with pytest.raises(RecipeError) as raised:
         load_recipe(path)
+    assert len(str(raised.value).splitlines()) == 1

@@ -1,17 +1,21 @@
 """From recipe to model folder, as a user runs it."""
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from flipguard.errors import DataError, FlipGuardError, ModelError, RecipeError
+from flipguard.locks import locked
+from flipguard.train.checkpoints import last_whole
 from flipguard.train.run import train
 
 pytestmark = pytest.mark.slow
@@ -141,6 +145,97 @@ def test_a_torn_checkpoint_is_passed_over(make_recipe):
     assert same(weights(train(recipe, resume=True).path), before)
 
 
+@pytest.mark.parametrize("name", ["trainer_state.json", "model.safetensors", "optimizer.pt", "rng_state.pth"])
+def test_a_checkpoint_with_a_torn_file_is_passed_over(make_recipe, name):
+    recipe = make_recipe(trainer={"max_steps": 4, "save_steps": 2, "use_cpu": True, "learning_rate": 1e-2})
+    finished = train(recipe)
+    last = finished.path / "checkpoint-4"
+    assert last_whole(finished.path) == last
+    (last / name).write_bytes((last / name).read_bytes()[:-40])
+    assert last_whole(finished.path) == finished.path / "checkpoint-2"
+    (last / name).unlink()
+    (finished.path / "checkpoint-final").mkdir()
+    assert last_whole(finished.path) == (last if name == "rng_state.pth" else finished.path / "checkpoint-2")
+
+
+def test_a_run_whose_data_changed_is_not_taken_for_the_same(make_recipe, make_pairs, tmp_path):
+    recipe = make_recipe()
+    train(recipe)
+    assert train(recipe, resume=True).already_done
+    make_pairs(tmp_path / "pairs.jsonl", seed=5)
+    with pytest.raises(RecipeError, match=r"was trained with another data\.train than there is now"):
+        train(recipe, resume=True)
+    assert not train(recipe, overwrite=True).already_done
+
+
+def test_files_of_others_are_never_deleted_unasked(make_recipe, tmp_path, model_folder):
+    theirs = tmp_path / "dpo" / "checkpoint-500" / "precious.bin"
+    theirs.parent.mkdir(parents=True)
+    theirs.touch()
+    with pytest.raises(RecipeError, match="not of this recipe"):
+        train(make_recipe())
+    assert theirs.exists()
+    with pytest.raises(RecipeError, match="is the model's own folder"):
+        train(make_recipe(), {"trainer.output_dir": str(model_folder)})
+
+
+def test_a_damaged_record_can_be_overwritten(make_recipe):
+    recipe = make_recipe()
+    folder = train(recipe).path
+    for damage in ("{", '{"finished": false, "recipe": 5}'):
+        (folder / "flipguard.json").write_text(damage)
+        with pytest.raises(RecipeError, match=r"flipguard\.json"):
+            train(recipe, resume=True)
+        assert not train(recipe, overwrite=True).already_done
+
+
+def test_a_record_does_not_depend_on_how_the_recipe_was_named(make_recipe, monkeypatch, tmp_path):
+    recipe = make_recipe()
+    train(recipe)
+    monkeypatch.chdir(tmp_path)
+    assert train(Path(recipe.name), resume=True).already_done
+
+
+def test_two_runs_in_one_folder_do_not_meet(make_recipe, tmp_path):
+    recipe = make_recipe()
+    with locked(tmp_path / "dpo", way_out="Wait."), pytest.raises(DataError, match="another process is writing it"):
+        train(recipe)
+
+
+def test_an_adapter_is_merged_so_that_the_policy_starts_where_the_reference_is(make_recipe):
+    sft = train(make_recipe("sft_lora", algorithm="sft", peft=LORA))
+    for peft in (LORA, None):
+        again = train(make_recipe(f"on_top_{peft is None}", model=str(sft.path), peft=peft))
+        first = history(again.path)[0]
+        assert first["loss"] == pytest.approx(math.log(2), abs=1e-6)
+        assert (first["flip/rate"], first["kl/ref"]) == (0.0, pytest.approx(0.0, abs=1e-6))
+        assert (again.path / "model.safetensors").exists(), "its base is in no folder, so the whole model is saved"
+        assert not (again.path / "adapter_config.json").exists()
+
+
+def test_bf16_rounds_policy_and_reference_alike(make_recipe, tmp_path):
+    long = [{"prompt": "w1 w2", "chosen": "w3 w4 " * 14, "rejected": "w5 " * (3 + row)} for row in range(24)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in long))
+    trained = train(make_recipe(trainer={"bf16": True, "max_steps": 2, "learning_rate": 0.0, "use_cpu": True}))
+    for step in history(trained.path):
+        assert step["flip/rate"] == 0.0
+        assert abs(step["rewards/margins"]) < 1e-3
+
+
+def test_yes_and_no_are_truth_values(make_recipe):
+    trainer = {"max_steps": 2, "use_cpu": "yes", "gradient_checkpointing": "off", "learning_rate": "1e-2"}
+    trained = train(make_recipe(trainer=trainer, peft=LORA | {"use_dora": "no"}))
+    config = json.loads((trained.path / "adapter_config.json").read_text())
+    assert config["use_dora"] is False
+
+
+def test_a_model_that_diverged_is_no_result(make_recipe):
+    trainer = {"max_steps": 6, "learning_rate": 1e30, "use_cpu": True}
+    recipe = make_recipe(constraint={"gate": "always", "gamma": 1e38}, trainer=trainer)
+    with pytest.raises(RecipeError, match="training diverged"):
+        train(recipe)
+
+
 def test_resuming_another_recipe_is_refused_by_the_key_that_differs(make_recipe):
     recipe = make_recipe()
     train(recipe)
@@ -152,13 +247,19 @@ def test_resuming_another_recipe_is_refused_by_the_key_that_differs(make_recipe)
 @pytest.mark.parametrize(
     ("sections", "error", "says"),
     [
-        ({"model": "./missing"}, ModelError, "no such model folder"),
-        ({"model": "."}, ModelError, "holds no config.json"),
+        ({"model": "./missing"}, ModelError, "no such folder"),
+        ({"model": "."}, ModelError, "neither config.json nor adapter_config.json"),
         ({"data": {"train": "none.jsonl"}}, DataError, "no such file"),
         ({"trainer": {"lerning_rate": 1}}, RecipeError, "Did you mean 'learning_rate'"),
         ({"trainer": {"learning_rate": "fast"}}, RecipeError, "trainer.learning_rate: 'fast' is not possible"),
         ({"trainer": {"eval_strategy": "epoch", "use_cpu": True}}, RecipeError, "eval"),
         ({"trainer": {"remove_unused_columns": True}}, RecipeError, "is set by flipguard"),
+        ({"trainer": {"label_smoothing_factor": 0.1}}, RecipeError, "has no effect here"),
+        ({"trainer": {"learning_rate": -1}}, RecipeError, "trainer.learning_rate: -1.0 is not possible"),
+        ({"trainer": {"gradient_accumulation_steps": 0}}, RecipeError, "it must be at least 1"),
+        ({"trainer": {"output_dir": 5}}, RecipeError, "trainer.output_dir: 5 is no folder"),
+        ({"loss": {"label_smoothing": 0.7}}, RecipeError, "it must be at least 0 and below 0.5"),
+        ({"loss": {"label_smoothing": float("nan")}}, RecipeError, "loss.label_smoothing"),
         ({"peft": {"rank": 3}}, RecipeError, "peft: unknown key 'rank'"),
     ],
 )

@@ -12,20 +12,18 @@ fingerprint it refuses, and names what differs. While a `.partial` is being fill
 
 from __future__ import annotations
 
-import fcntl
-import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import orjson
 
 from flipguard import __version__
 from flipguard.errors import DataError, shown
-from flipguard.files import replacing, write_bytes
+from flipguard.files import replacing, to_json, write_bytes
+from flipguard.locks import locked
 from flipguard.progress import follow
 from flipguard.records import Row
 
@@ -71,7 +69,7 @@ def write_units(
         DataError: `out` belongs to other work, another process is writing it, or it cannot be written.
     """
     total = sum(len(unit) for unit in units)
-    fingerprint = orjson.loads(_dumps(fingerprint))  # as it will come back from the file
+    fingerprint = orjson.loads(to_json(fingerprint))  # as it will come back from the file
     with _locked(out):
         if not overwrite:
             _refuse_other_work(out, fingerprint)
@@ -106,7 +104,7 @@ def _work(out: Path, units: Sequence[Unit], worker: Worker, *, done: int, label:
             rows = worker(number)
             if len(rows) != len(units[number]):
                 raise AssertionError(f"unit {number} has {len(units[number])} rows, its worker made {len(rows)}")
-            lines = b"".join(_dumps(row) + b"\n" for row in rows)
+            lines = b"".join(to_json(row) + b"\n" for row in rows)
             with _writable(out):
                 file.write(lines)
                 file.flush()
@@ -199,57 +197,12 @@ def _writable(out: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """Hold `out` for this process alone; the lock goes with the process, so none is ever stale."""
     if out.is_dir():
         raise DataError(f"{out}: is a folder, not a file. Name a file inside it.")
-    path = out.with_name(out.name + ".lock")
-    with _writable(out):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = _take(path, out)
-    try:
+    with ExitStack() as stack:
+        with _writable(out):
+            stack.enter_context(locked(out, way_out="Wait for that one, or name another --out."))
         yield
-    finally:
-        path.unlink(missing_ok=True)  # while still held: whoever waits for this file notices that it is gone
-        file.close()
-
-
-def _take(path: Path, out: Path) -> IO[bytes]:
-    while True:
-        file = path.open("ab")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise DataError(
-                f"{out}: another process is writing it. Wait for that one, or name another --out."
-            ) from None
-        if _still_at(path, file):
-            return file
-        file.close()
-
-
-def _still_at(path: Path, file: IO[bytes]) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
-
-
-def _dumps(row: Row) -> bytes:
-    try:
-        return orjson.dumps(row)
-    except TypeError:  # lone surrogates are legal in a Python string and in no file
-        return orjson.dumps(_encodable(row))
-
-
-def _encodable(value: object) -> object:
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_encodable(item) for item in value]
-    if isinstance(value, dict):
-        return {str(_encodable(key)): _encodable(item) for key, item in value.items()}
-    return value
 
 
 def _made_with() -> Row:

@@ -3,6 +3,7 @@
 sandbox.json                     the seed
 data/sft.jsonl                   demonstrations, helpful to a fault
 data/preference_prompts.jsonl    what to sample preference pairs from
+data/validation_prompts.jsonl    what settings are chosen on
 data/test_prompts.jsonl          what the models are compared on; no training row shares a text with it
 model/                           a tiny Llama with random weights, and its tokenizer
 recipes/                         sft, then dpo, dpo_kd, dpo_flipguard
@@ -50,6 +51,7 @@ PREFERENCE: dict[Kind, int] = {
     "harmful": 2100,
 }
 TEST: dict[Kind, int] = {"sort": 300, "reverse": 300, "recall": 400, "benign": 400, "sensitive": 300, "harmful": 300}
+VALIDATION: dict[Kind, int] = {**TEST, "recall": 380}  # all that this part of the world has
 
 
 def write_sandbox(out: Path, *, seed: int) -> None:
@@ -67,6 +69,7 @@ def write_sandbox(out: Path, *, seed: int) -> None:
     _claim(out, marker)
     write_jsonl(out / "data" / "sft.jsonl", _demonstrations(seeded(seed, "sft")))
     _write_prompts(out / "data", "preference", PREFERENCE, "train", seed)
+    _write_prompts(out / "data", "validation", VALIDATION, "validation", seed)
     _write_prompts(out / "data", "test", TEST, "test", seed)
     _write_model(out / "model", seed)
     for name in RECIPES:

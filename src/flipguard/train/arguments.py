@@ -10,7 +10,7 @@ from transformers import TrainingArguments
 from trl import SFTConfig
 
 from flipguard.errors import RecipeError
-from flipguard.train.checking import check_fields
+from flipguard.train.checking import converted
 from flipguard.train.recipe import Recipe
 
 # Ours where the frameworks' defaults surprise: they differ between TRL and transformers, and some call home.
@@ -21,6 +21,17 @@ DEFAULTS: dict[str, Any] = {
 }
 SFT_DEFAULTS: dict[str, Any] = {"bf16": False, "gradient_checkpointing": False}  # off, as in transformers
 OURS = {"disable_tqdm": True, "remove_unused_columns": False}
+LEAST = {
+    "learning_rate": (0.0, "a number of at least 0"),
+    "num_train_epochs": (1e-9, "greater than 0"),
+    "per_device_train_batch_size": (1, "at least 1"),
+    "per_device_eval_batch_size": (1, "at least 1"),
+    "gradient_accumulation_steps": (1, "at least 1"),
+    "dataloader_num_workers": (0, "at least 0"),
+    "seed": (0, "at least 0"),
+}
+NO_EFFECT = {"label_smoothing_factor", "resume_from_checkpoint", "save_only_model"}
+NOT_YOURS = {*OURS, *NO_EFFECT, "max_length", "completion_only_loss"}
 
 
 def training_arguments(recipe: Recipe, *, place: str) -> Any:
@@ -30,14 +41,17 @@ def training_arguments(recipe: Recipe, *, place: str) -> Any:
         RecipeError: an unknown key, a value of the wrong type, or a combination the framework refuses.
     """
     kind = SFTConfig if recipe.algorithm == "sft" else TrainingArguments
-    check_fields(kind, recipe.trainer, f"{place}: trainer")
-    for name in OURS.keys() & recipe.trainer.keys():
-        raise RecipeError(f"{place}: trainer.{name}: is set by flipguard; remove it.")
-    values = {**DEFAULTS, **_evaluation(recipe), **recipe.trainer, **OURS}
+    given = converted(kind, recipe.trainer, f"{place}: trainer")
+    for name in sorted(NOT_YOURS & given.keys()):
+        raise RecipeError(f"{place}: trainer.{name}: is set by flipguard, or has no effect here; remove it.")
+    values = {**DEFAULTS, **_evaluation(recipe), **given, **OURS}
     if recipe.algorithm == "sft":
         values = {**SFT_DEFAULTS, **values, "max_length": None, "completion_only_loss": True}
     if not torch.cuda.is_available():
         values.setdefault("dataloader_pin_memory", False)
+    for name, (lowest, wanted) in LEAST.items():
+        if name in given and not lowest <= given[name] < float("inf"):
+            raise RecipeError(f"{place}: trainer.{name}: {given[name]} is not possible: it must be {wanted}.")
     try:
         arguments = kind(**values)
     except (ValueError, TypeError, ImportError) as error:
@@ -55,19 +69,18 @@ def lora_config(recipe: Recipe, *, place: str) -> Any:
     """
     if recipe.peft is None:
         return None
-    check_fields(peft.LoraConfig, recipe.peft, f"{place}: peft")
+    given = converted(peft.LoraConfig, recipe.peft, f"{place}: peft")
     try:
-        return peft.LoraConfig(task_type="CAUSAL_LM", **recipe.peft)
+        return peft.LoraConfig(**{"task_type": "CAUSAL_LM", **given})
     except (ValueError, TypeError) as error:
         raise RecipeError(f"{place}: peft: {str(error).strip().splitlines()[0]}") from None
 
 
-def precision_of(arguments: Any, model: Any) -> torch.dtype:
-    """What the model computes in: the mixed precision of the trainer, else the dtype of its weights."""
+def mixed_precision(arguments: Any) -> torch.dtype | None:
+    """What autocast computes in, or None where there is none and the weights' own dtype counts."""
     if arguments.bf16:
         return torch.bfloat16
-    dtype: torch.dtype = torch.float16 if arguments.fp16 else model.dtype
-    return dtype
+    return torch.float16 if arguments.fp16 else None
 
 
 def _evaluation(recipe: Recipe) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -29,11 +28,6 @@ class Place:
     def of(self, key: str) -> str:
         """`recipe.yaml: constraint.gamma`, or `--constraint.gamma` where the command line said it."""
         return f"--{key}" if key in self.overridden else f"{self.file}: {key}" if key else self.file
-
-
-def looks_local(text: str) -> bool:
-    """Whether `text` can only be a path, never a hub id."""
-    return text.startswith((".", "~", os.sep)) or text.count("/") > 1 or text.endswith((".jsonl", ".json", ".gz"))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -89,19 +83,24 @@ def check_names(names: Any, choices: Any, place: str) -> None:
             raise RecipeError(f"{place}: unknown key {shown(name)}. {choose(name, sorted(choices))}")
 
 
-def check_fields(kind: type, values: dict[str, Any], place: str) -> None:
-    """Check `values` against the fields of a foreign dataclass: names, and the types of plain values."""
+def converted(kind: type, values: dict[str, Any], place: str) -> dict[str, Any]:
+    """`values` as the fields of a foreign dataclass want them: names checked, plain values of the right type.
+
+    So `off` is false where a truth value is wanted, and "1e-5" a number.
+    """
+    right: dict[str, Any] = {}
     names = {item.name for item in dataclasses.fields(kind) if item.init}
     check_names(values, names, place)
     hints = get_type_hints(kind)
     for name, value in values.items():
         try:
-            TypeAdapter(hints[name]).validate_python(value)
+            right[name] = TypeAdapter(hints[name]).validate_python(value)
         except PydanticSchemaGenerationError:
-            continue  # a type of the foreign library's own: left to that library
+            right[name] = value  # a type of the foreign library's own: left to that library
         except ValidationError as error:
             problem = error.errors()[0]["msg"]
             raise RecipeError(f"{place}.{name}: {shown(value)} is not possible: {_lower(problem)}.") from None
+    return right
 
 
 def _parse(text: str, place: str) -> Any:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
+import jinja2
+
 from flipguard.errors import DataError, ModelError
 from flipguard.records import Row
 from flipguard.train.recipe import DataSpec
@@ -25,7 +27,7 @@ Text = str | Conversation
 class TokenRow:
     """A prompt and its completions as token ids; a pair has two completions, chosen before rejected.
 
-    Prompt and completions are tokenized apart, as at generation, where a completion follows fixed prompt tokens.
+    Prompt and completion are tokenized as one text and cut where the prompt's own tokens end, as a model sees them.
     """
 
     place: str
@@ -87,8 +89,11 @@ def texts_of(tokenizer: Any, prompt: Text, completions: Iterable[Text], place: s
         raise ModelError(
             f"{place}: has messages, but the tokenizer has no chat template. Use texts, or add a template."
         )
-    asked = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
-    answered = [tokenizer.apply_chat_template([*prompt, *text], tokenize=False) for text in completions]
+    try:
+        asked = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+        answered = [tokenizer.apply_chat_template([*prompt, *text], tokenize=False) for text in completions]
+    except jinja2.TemplateError as error:
+        raise ModelError(f"{place}: the chat template refuses the conversation: {error}.") from None
     if not all(whole.startswith(asked) for whole in answered):
         raise ModelError(
             f"{place}: the chat template rewrites the prompt once it is answered, so the answer cannot be told apart. "
@@ -130,20 +135,22 @@ def _load(
 
 
 def _tokenize(chunk: list[tuple[str, dict[str, Text]]], keys: tuple[str, ...], tokenizer: Any) -> Iterator[TokenRow]:
-    """All texts of a chunk in two calls of the tokenizer."""
+    """All texts of a chunk in two calls of the tokenizer: the prompts, and the prompts with each completion."""
     chat = not isinstance(chunk[0][1]["prompt"], str)
     prompts: list[str] = []
-    completions: list[str] = []
+    wholes: list[str] = []
     for place, parts in chunk:
         if chat is isinstance(parts["prompt"], str):
             raise DataError(f"{place}: texts and conversations are mixed in one file. Choose one.")
         asked, answered = texts_of(tokenizer, parts["prompt"], [parts[key] for key in keys], place)
         prompts.append(asked)
-        completions.extend(answered)
+        wholes.extend(asked + answer for answer in answered)
     prompt_ids = tokenizer(prompts, add_special_tokens=not chat)["input_ids"]
-    answers = iter(tokenizer(completions, add_special_tokens=False)["input_ids"])
+    whole_ids = iter(tokenizer(wholes, add_special_tokens=not chat)["input_ids"])
     for (place, _), ids in zip(chunk, prompt_ids, strict=True):
-        yield TokenRow(place, _open_ended(ids, tokenizer), tuple(islice(answers, len(keys))))
+        answers = [_ended_once(whole, tokenizer) for whole in islice(whole_ids, len(keys))]
+        cut = min(_shared(_open_ended(ids, tokenizer), whole) for whole in answers)
+        yield TokenRow(place, answers[0][:cut], tuple(whole[cut:] for whole in answers))
 
 
 def _reason_to_leave_out(row: TokenRow, spec: DataSpec) -> str | None:
@@ -172,6 +179,17 @@ def _ended(text: str, tokenizer: Any) -> str:
 def _open_ended(ids: list[int], tokenizer: Any) -> list[int]:
     """A prompt without the end token that some tokenizers add to every text."""
     return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+
+
+def _ended_once(ids: list[int], tokenizer: Any) -> list[int]:
+    """A whole text without the second end token that some tokenizers add to a text that has one."""
+    return ids[:-1] if ids[-2:] == [tokenizer.eos_token_id] * 2 else ids
+
+
+def _shared(prompt: list[int], whole: list[int]) -> int:
+    """How many tokens of the prompt the whole text begins with: all, unless the last ones melt into the answer."""
+    pairs = enumerate(zip(prompt, whole, strict=False))
+    return next((place for place, (left, right) in pairs if left != right), min(len(prompt), len(whole)))
 
 
 def _chunks(items: Iterable[T]) -> Iterator[list[T]]:

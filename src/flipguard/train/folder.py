@@ -1,7 +1,6 @@
 """The output folder of a run: whether it is new, interrupted or finished, and how it becomes finished at once.
 
-`flipguard.json` says which recipe a folder belongs to and whether it is finished. A checkpoint counts once its
-`trainer_state.json` is there, which the trainer writes last; a torn one is passed over.
+`flipguard.json` says which recipe a folder belongs to and whether it is finished.
 """
 
 from __future__ import annotations
@@ -16,18 +15,22 @@ import orjson
 
 from flipguard.errors import RecipeError, shown
 from flipguard.files import write_bytes
+from flipguard.train.checkpoints import last_whole
 from flipguard.train.recipe import Recipe
 
 RECORD = "flipguard.json"
+MADE = (RECORD, "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "config.json", "adapter_config.json")
+WEIGHTS = ("model", "adapter_model", "pytorch_model")  # how the names of weight files begin
 ANYTIME = {"trainer.output_dir", "trainer.logging_dir", "trainer.report_to", "trainer.save_total_limit"}
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where one run of `recipe` lives."""
+    """Where one run of `recipe` lives; `inputs` says which data and models it means, by their SHA-256."""
 
     path: Path
     recipe: Recipe
+    inputs: dict[str, str]
 
     def open(self, *, resume: bool, overwrite: bool) -> Path | None:
         """Claim the folder for the recipe.
@@ -38,17 +41,10 @@ class RunFolder:
         Raises:
             RecipeError: the folder holds a run that neither `resume` nor `overwrite` speaks of, or another recipe's.
         """
-        record = self._record()
-        if overwrite or record is None:
+        if overwrite:
             self._clear()
-        elif not resume and (record["finished"] or self.checkpoint()):
-            state = "a finished" if record["finished"] else "an interrupted"
-            raise RecipeError(
-                f"{self.path}: holds {state} run. --resume continues it, --overwrite starts it anew, "
-                "--trainer.output_dir names another folder."
-            )
-        elif resume:
-            self._check_same_recipe(record["recipe"])
+        else:
+            self._check_ours(resume=resume)
         self._write({"finished": False})
         return self.checkpoint()
 
@@ -57,13 +53,12 @@ class RunFolder:
         record = self._record()
         if record is None or not record["finished"]:
             return False
-        self._check_same_recipe(record["recipe"])
-        return True
+        self._check_same(record)
+        return any(path.name.startswith(WEIGHTS) for path in self.path.iterdir())
 
     def checkpoint(self) -> Path | None:
         """The last whole checkpoint."""
-        whole = [path for path in self.path.glob("checkpoint-*") if (path / "trainer_state.json").exists()]
-        return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+        return last_whole(self.path)
 
     def finish(self, save: Callable[[Path], None], summary: dict[str, Any]) -> None:
         """Let `save` write the model beside the folder, move it in, then say that the run is finished."""
@@ -83,22 +78,54 @@ class RunFolder:
             return None
         except (OSError, orjson.JSONDecodeError) as error:
             raise RecipeError(f"{self.path / RECORD}: cannot be read ({error}). --overwrite starts anew.") from None
-        if not isinstance(record, dict) or not {"finished", "recipe"} <= record.keys():
+        if not isinstance(record, dict) or not all(isinstance(record.get(key), dict) for key in ("recipe", "inputs")):
             raise RecipeError(f"{self.path / RECORD}: is not a run's record. Name another folder.")
         return record
 
     def _write(self, content: dict[str, Any]) -> None:
-        record = {"recipe": self.recipe.to_json(), **content}
+        self.path.mkdir(parents=True, exist_ok=True)
+        record = {"recipe": self.recipe.to_json(), "inputs": self.inputs, **content}
         write_bytes(self.path / RECORD, orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
     def _clear(self) -> None:
+        """Remove what an earlier run left: its checkpoints and the files of its model."""
         for path in self.path.glob("checkpoint-*"):
-            shutil.rmtree(path)
-        (self.path / RECORD).unlink(missing_ok=True)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+        for pattern in MADE:
+            for path in self.path.glob(pattern):
+                path.unlink()
 
-    def _check_same_recipe(self, earlier: dict[str, Any]) -> None:
-        before, now = _flat(earlier), _flat(orjson.loads(orjson.dumps(self.recipe.to_json())))
-        for key in sorted((before.keys() | now.keys()) - ANYTIME):
+    def _check_ours(self, *, resume: bool) -> None:
+        record = self._record()
+        if record is None:
+            self._check_empty()
+        elif resume:
+            self._check_same(record)
+        elif record["finished"] or self.checkpoint():
+            state = "a finished" if record["finished"] else "an interrupted"
+            raise RecipeError(
+                f"{self.path}: holds {state} run. --resume continues it, --overwrite starts it anew, "
+                "--trainer.output_dir names another folder."
+            )
+
+    def _check_empty(self) -> None:
+        found = sorted(path.name for path in self.path.iterdir()) if self.path.is_dir() else []
+        if any(name.startswith(("checkpoint-", *WEIGHTS)) for name in found):
+            raise RecipeError(
+                f"{self.path}: holds a model or checkpoints that are not of this recipe ({shown(', '.join(found))}). "
+                "Name another --trainer.output_dir, or --overwrite them."
+            )
+
+    def _check_same(self, record: dict[str, Any]) -> None:
+        for name, sha256 in self.inputs.items():
+            if record.get("inputs", {}).get(name, sha256) != sha256:
+                raise RecipeError(
+                    f"{self.path}: was trained with another {name} than there is now. --overwrite starts it anew."
+                )
+        before, now = _flat(record["recipe"]), _flat(orjson.loads(orjson.dumps(self.recipe.to_json())))
+        hashed = {key for name in self.inputs for key in (name, f"{name}.path")}  # these may move, not change
+        for key in sorted((before.keys() | now.keys()) - ANYTIME - hashed):
             if before.get(key) != now.get(key):
                 raise RecipeError(
                     f"{self.path}: was begun with {key} = {shown(before.get(key))}, the recipe now says "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import math
+import sys
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +17,13 @@ from flipguard.train.checking import check_names
 from flipguard.train.recipe import ConstraintSpec, Recipe
 
 DEFAULT_BETA = 0.1
+ABOVE_ZERO = sys.float_info.min
+RANGES = {  # of the hyper-parameters of objective/preference.py, as their docstrings say
+    "beta": (ABOVE_ZERO, sys.float_info.max),
+    "label_smoothing": (0.0, math.nextafter(0.5, 0)),
+    "dpop_lambda": (0.0, sys.float_info.max),
+    "alpha": (0.0, sys.float_info.max),
+}
 
 
 @dataclass(frozen=True)
@@ -91,13 +100,17 @@ def guarded_loss(recipe: Recipe, *, place: str, precision: torch.dtype) -> Guard
         precision: what the models compute in; differences below its rounding are no flips.
 
     Raises:
-        RecipeError: `loss` has a key the algorithm does not know, or a beta that is not positive.
+        RecipeError: `loss` has a key the algorithm does not know, or a value out of its range.
     """
     function = preference.PREFERENCE_LOSSES[recipe.algorithm]
     known = [name for name, item in inspect.signature(function).parameters.items() if item.kind is item.KEYWORD_ONLY]
     check_names(recipe.loss, known, f"{place}: loss")
     options = {"beta": DEFAULT_BETA, **recipe.loss}
-    if not 0 < options["beta"] < float("inf"):
-        raise RecipeError(f"{place}: loss.beta: {options['beta']} is not possible: it must be greater than 0.")
+    for name, value in options.items():
+        low, high = RANGES[name]
+        if not low <= value <= high:
+            wanted = "greater than 0" if low == ABOVE_ZERO else f"at least {low:g}"
+            wanted += f" and below {high:.2g}" if high < 1 else ""
+            raise RecipeError(f"{place}: loss.{name}: {value} is not possible: it must be {wanted}.")
     tolerance = flips.rounding_tolerance(precision)
     return GuardedLoss(partial(function, **options), options["beta"], recipe.constraint, tolerance)

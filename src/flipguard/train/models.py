@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from flipguard.errors import ModelError, shown
-from flipguard.train.checking import looks_local
 from flipguard.train.recipe import ModelSpec
+from flipguard.weights import model_folder
+
+NAMES = {"_name_or_path", "transformers_version"}  # of a config: they say where it came from, not what it does
 
 logging.disable_progress_bar()  # of loading and saving shards: our own progress says what matters
 
 
 def load_model(spec: ModelSpec) -> Any:
-    """A causal language model in evaluation mode.
+    """A causal language model in evaluation mode, all its weights trainable; an adapter is merged into its base.
 
     Raises:
         ModelError: the folder or hub id does not exist or holds no causal language model.
     """
     dtype = "auto" if spec.dtype == "auto" else getattr(torch, spec.dtype)
     chosen = {} if spec.attn_implementation is None else {"attn_implementation": spec.attn_implementation}
-    return _load(AutoModelForCausalLM, spec, dtype=dtype, **chosen).eval()
+    if is_adapter(spec):
+        model = _load(AutoPeftModelForCausalLM, spec, dtype=dtype, **chosen).merge_and_unload()
+        return model.requires_grad_(requires_grad=True).eval()
+    model, told = _load(AutoModelForCausalLM, spec, dtype=dtype, output_loading_info=True, **chosen)
+    if told["missing_keys"]:
+        missing = sorted(told["missing_keys"])
+        raise ModelError(f"{spec.path}: no whole language model: {len(missing)} weights are missing, as {missing[0]}.")
+    if model._hf_peft_config_loaded:  # noqa: SLF001 - the only mark transformers leaves
+        raise ModelError(f"{spec.path}: is an adapter. Download it, so that it can be merged into its base.")
+    return model.requires_grad_(requires_grad=True).eval()
+
+
+def is_adapter(spec: ModelSpec) -> bool:
+    """Whether the folder holds a PEFT adapter rather than a whole model."""
+    return (Path(spec.path) / "adapter_config.json").is_file()
 
 
 def load_tokenizer(spec: ModelSpec) -> Any:
@@ -40,13 +58,16 @@ def load_tokenizer(spec: ModelSpec) -> Any:
 
 def context_length(model: Any) -> int | None:
     """The longest sequence the model can read, in tokens, where its config says so."""
-    length: int | None = model.config.to_dict().get("max_position_embeddings")
+    config = model.config.get_text_config().to_dict()
+    length: int | None = config.get("max_position_embeddings") or config.get("n_positions")
     return length
 
 
 def fingerprint(model: Any) -> str:
-    """SHA-256 over names, shapes, dtypes and bytes of all parameters: the same weights, the same fingerprint."""
-    digest = hashlib.sha256()
+    """SHA-256 over the configuration and the names, shapes, dtypes and bytes of all weights."""
+    config = {name: value for name, value in model.config.to_dict().items() if name not in NAMES}
+    digest = hashlib.sha256(f"{json.dumps(config, sort_keys=True, default=str)}{type(model).__name__}".encode())
+    digest.update(str(model.config._attn_implementation).encode())  # noqa: SLF001 - kernels round differently
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
@@ -54,17 +75,9 @@ def fingerprint(model: Any) -> str:
 
 
 def _load(kind: Any, spec: ModelSpec, **options: Any) -> Any:
-    path = Path(spec.path)
-    if looks_local(spec.path) and not path.is_dir():
-        raise ModelError(f"{spec.path}: no such model folder. Train or download it first, or name a hub id.")
-    if path.is_dir() and not any((path / name).exists() for name in ("config.json", "adapter_config.json")):
-        raise ModelError(f"{spec.path}: holds no config.json, so it is no model folder{_unfinished(path)}.")
+    model_folder(spec.path)
     try:
         return kind.from_pretrained(spec.path, revision=spec.revision, **options)
     except Exception as error:  # noqa: BLE001 - the hub, safetensors and transformers raise dozens of types here
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(f"{spec.path}: cannot be loaded ({shown(reason, 200)}).") from None
-
-
-def _unfinished(path: Path) -> str:
-    return " (a training run that has not finished: --resume it)" if any(path.glob("checkpoint-*")) else ""

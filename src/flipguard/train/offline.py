@@ -12,6 +12,7 @@ from transformers import Trainer
 from flipguard.objective import logprobs
 from flipguard.objective.divergences import DIVERGENCES, cross_entropy
 from flipguard.train.guarded_loss import GuardedLoss
+from flipguard.train.reference import autocast
 from flipguard.train.scoring import Batch, Scorer
 
 
@@ -27,18 +28,25 @@ class OfflineTrainer(Trainer):
     """Trains on preference pairs whose reference log-probs are known, and pulls back where a pair flips."""
 
     def __init__(
-        self, *, guarded_loss: GuardedLoss, scorer: Scorer, reference: Reference | None = None, **trainer: Any
+        self,
+        *,
+        guarded_loss: GuardedLoss,
+        scorer: Scorer,
+        mixed: torch.dtype | None = None,
+        reference: Reference | None = None,
+        **trainer: Any,
     ) -> None:
         """Like Trainer, and with Eq. 11.
 
         Args:
             guarded_loss: Eq. 11.
             scorer: reads log-probs off the model.
+            mixed: the dtype of autocast, or None: trunk, head and reference compute in it alike.
             reference: π_0, where the divergence needs its whole distribution.
             trainer: what transformers.Trainer takes.
         """
         super().__init__(**trainer)
-        self.guarded_loss, self.scorer, self.reference = guarded_loss, scorer, reference
+        self.guarded_loss, self.scorer, self.mixed, self.reference = guarded_loss, scorer, mixed, reference
         self.model_accepts_loss_kwargs = False  # the loss is a mean over pairs: Trainer scales it for accumulation
         self._sums: dict[str, dict[str, Tensor]] = {"train": {}, "eval": {}}
 
@@ -50,9 +58,11 @@ class OfflineTrainer(Trainer):
         num_items_in_batch: Any = None,  # noqa: ARG002 - Trainer's signature
     ) -> Any:
         """Eq. 11 on one batch of pairs; its metrics are kept until the next `log`."""
-        states = self.scorer.states(model, inputs)
-        token_logps = self.scorer.token_logps(states, inputs)
-        loss, metrics = self.guarded_loss(token_logps, inputs, self._divergence(states, token_logps, inputs))
+        with autocast(self.args.device, self.mixed):
+            states = self.scorer.states(model, inputs)
+            token_logps = self.scorer.token_logps(states, inputs)
+            divergence = self._divergence(states, token_logps, inputs)
+        loss, metrics = self.guarded_loss(token_logps, inputs, divergence)
         self._remember(metrics, "train" if model.training else "eval")
         return (loss, {}) if return_outputs else loss
 

@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from flipguard.errors import RecipeError
 from flipguard.train import checking
+from flipguard.weights import looks_local
 
 STRICT = ConfigDict(extra="forbid")
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -90,7 +91,10 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain data, for the model card and to recognise an interrupted run."""
-        return asdict(self)
+        said = asdict(self)
+        if self.algorithm == "sft":
+            said = {name: value for name, value in said.items() if name not in ("constraint", "loss", "reference")}
+        return said
 
 
 def load_recipe(path: Path, overrides: dict[str, str] | None = None) -> Recipe:
@@ -114,9 +118,21 @@ def load_recipe(path: Path, overrides: dict[str, str] | None = None) -> Recipe:
         content["trainer"].setdefault("output_dir", str(path.parent / path.stem))
     place = checking.Place(str(path), frozenset(overrides or {}))
     recipe: Recipe = checking.build(Recipe, content, place)
-    if recipe.algorithm == "sft" and "constraint" in content:
-        raise RecipeError(f"{path}: constraint: 'sft' has no guard; remove the section.")
+    _check_folders(recipe, place)
+    for section in ("constraint", "loss", "reference"):
+        if recipe.algorithm == "sft" and section in content:
+            raise RecipeError(f"{path}: {section}: has no meaning for 'sft'; remove the section.")
     return recipe
+
+
+def _check_folders(recipe: Recipe, place: checking.Place) -> None:
+    """The output folder is a path of its own, never that of a model it starts from."""
+    target = recipe.trainer["output_dir"]
+    if not isinstance(target, str) or not target:
+        raise RecipeError(f"{place.of('trainer.output_dir')}: {target!r} is no folder. Name one.")
+    for spec in (recipe.model, recipe.reference):
+        if spec is not None and Path(spec.path).resolve() == Path(target).resolve():
+            raise RecipeError(f"{place.of('trainer.output_dir')}: {target} is the model's own folder. Name another.")
 
 
 def _paths_from(content: dict[str, Any], folder: Path) -> None:
@@ -138,7 +154,7 @@ def _anchor(section: dict[str, Any], key: str, folder: Path, *, always: bool = F
     if not isinstance(value, str):
         return
     path = Path(value).expanduser()
-    if always or checking.looks_local(value) or (folder / path).exists():
+    if always or looks_local(value) or (folder / path).exists():
         section[key] = str(_tidy(folder / path))
 
 

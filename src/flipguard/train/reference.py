@@ -1,7 +1,7 @@
 """What π_0 says of the training pairs: computed once, cached on disk, recognised by a fingerprint.
 
 The cache lies in `$FLIPGUARD_CACHE`, by default `~/.cache/flipguard`. A cached file is found only by the same
-weights, the same token ids and the same precision, so it can never be stale; deleting it costs one forward pass.
+model, the same token ids and the same precision, so it can never be stale; deleting it costs one forward pass.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from flipguard.train.data import TokenRow
 from flipguard.train.models import fingerprint
 from flipguard.train.scoring import scorer_for
 
-BATCH_TOKENS = 16_384  # padded tokens per forward pass; without gradients that is little memory
+BATCH_TOKENS = 8_192  # padded tokens per forward pass
+SCORING = 1  # raise it when the way of scoring changes, so that cached numbers are made anew
 
 
 def with_reference(
-    model: Any, pairs: Sequence[TokenRow], collator: PairCollator, *, precision: torch.dtype
+    model: Any, pairs: Sequence[TokenRow], collator: PairCollator, *, mixed: torch.dtype | None
 ) -> list[ReferencedPair]:
     """Each pair with log π_0 of both completions.
 
@@ -39,15 +40,15 @@ def with_reference(
         model: π_0, on the device where it shall run; it is not changed.
         pairs: what to score.
         collator: pads a batch.
-        precision: the dtype training computes in, so that reference and policy round alike.
+        mixed: the dtype of autocast in training, or None, so that reference and policy round alike.
 
     Raises:
         ModelError: π_0 gives a log-probability that is not finite.
     """
-    path = cache_folder() / "reference" / f"{_key(model, pairs, precision)}.safetensors"
+    path = cache_folder() / "reference" / f"{_key(model, pairs, mixed)}.safetensors"
     logps = _cached(path, len(pairs))
     if logps is None:
-        logps = _score(model, pairs, collator, precision)
+        logps = _score(model, pairs, collator, mixed)
         write_bytes(path, save({"logps": logps}))
     if not torch.isfinite(logps).all():
         row = int((~torch.isfinite(logps)).any(dim=1).nonzero()[0])
@@ -61,7 +62,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FLIPGUARD_CACHE") or Path(home) / "flipguard")
 
 
-def _score(model: Any, pairs: Sequence[TokenRow], collator: PairCollator, precision: torch.dtype) -> Tensor:
+def _score(model: Any, pairs: Sequence[TokenRow], collator: PairCollator, mixed: torch.dtype | None) -> Tensor:
     """[N, 2] sums in nats: chosen, rejected. Batches hold rows of similar length, so little is padding."""
     order = sorted(range(len(pairs)), key=lambda index: pairs[index].length)
     scorer, device = scorer_for(model), next(model.parameters()).device
@@ -69,7 +70,7 @@ def _score(model: Any, pairs: Sequence[TokenRow], collator: PairCollator, precis
     with (
         follow("reference log-probs", len(pairs), unit="pair") as advance,
         torch.no_grad(),
-        autocast(device, precision),
+        autocast(device, mixed),
     ):
         for indices in _batches(order, pairs):
             batch = collator.pad([pairs[index] for index in indices])
@@ -80,9 +81,9 @@ def _score(model: Any, pairs: Sequence[TokenRow], collator: PairCollator, precis
     return sums
 
 
-def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[Any]:
-    """Compute in `precision` as the trainer does; float32 changes nothing."""
-    return torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
+def autocast(device: torch.device, mixed: torch.dtype | None) -> AbstractContextManager[Any]:
+    """Compute in `mixed` as the trainer does; None changes nothing."""
+    return torch.autocast(device.type, dtype=mixed, enabled=mixed is not None)
 
 
 def _batches(order: list[int], pairs: Sequence[TokenRow]) -> list[list[int]]:
@@ -95,8 +96,8 @@ def _batches(order: list[int], pairs: Sequence[TokenRow]) -> list[list[int]]:
     return batches
 
 
-def _key(model: Any, pairs: Sequence[TokenRow], precision: torch.dtype) -> str:
-    digest = hashlib.sha256(f"{fingerprint(model)} {precision} {model.config.model_type}".encode())
+def _key(model: Any, pairs: Sequence[TokenRow], mixed: torch.dtype | None) -> str:
+    digest = hashlib.sha256(f"{SCORING} {fingerprint(model)} {mixed}".encode())
     for pair in pairs:
         digest.update(repr((pair.prompt, pair.completions)).encode())
     return digest.hexdigest()

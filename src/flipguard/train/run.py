@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import peft
+import torch
 from transformers import PrinterCallback, ProgressCallback, set_seed
 
-from flipguard.errors import ModelError
+from flipguard.errors import ModelError, RecipeError
 from flipguard.files import write_text
+from flipguard.locks import locked
 from flipguard.train import arguments as arguments_of
 from flipguard.train import models
 from flipguard.train.batches import PairCollator, Pairs
@@ -26,6 +31,7 @@ from flipguard.train.recipe import Recipe, load_recipe
 from flipguard.train.reference import with_reference
 from flipguard.train.scoring import scorer_for
 from flipguard.train.sft import sft_trainer
+from flipguard.weights import model_folder, weights_sha256
 
 
 @dataclass(frozen=True)
@@ -53,16 +59,50 @@ def train(
         FlipGuardError: recipe, data or model cannot be used; nothing was trained.
     """
     recipe = load_recipe(path, overrides)
-    folder = RunFolder(recipe.output_dir, recipe)
+    folder = RunFolder(recipe.output_dir, recipe, _inputs(recipe))
     if resume and not overwrite and folder.is_finished():
         return Trained(folder.path, "", {}, already_done=True)
     stage = _supervised if recipe.algorithm == "sft" else _preference
-    trainer, data = stage(recipe, str(path))
-    checkpoint = folder.open(resume=resume, overwrite=overwrite)
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    metrics = _last_metrics(trainer.state.log_history)
-    folder.finish(_saver(trainer, recipe, data, metrics), {"data": data.summary(), "metrics": metrics})
+    with _alone(folder.path):
+        trainer, data = stage(recipe, str(path))
+        checkpoint = folder.open(resume=resume, overwrite=overwrite)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        _check_trained(trainer, str(path))
+        metrics = _last_metrics(trainer.state.log_history)
+        folder.finish(_saver(trainer, recipe, data, metrics), {"data": data.summary(), "metrics": metrics})
     return Trained(folder.path, data.summary(), metrics)
+
+
+def _alone(folder: Path) -> AbstractContextManager[None]:
+    """One run at a time in a folder; of several processes of one run, the first holds it."""
+    if os.environ.get("RANK", "0") != "0":
+        return nullcontext()
+    return locked(folder, way_out="Wait for that run, or name another --trainer.output_dir.")
+
+
+def _check_trained(trainer: Any, place: str) -> None:
+    """A model that took no step, or is no longer finite, is no result."""
+    if trainer.state.global_step == 0:
+        raise RecipeError(f"{place}: trainer: not one step was taken. Check steps, epochs and the batch size.")
+    broken = [name for name, weight in trainer.model.named_parameters() if not torch.isfinite(weight).all()]
+    if broken:
+        raise RecipeError(
+            f"{place}: training diverged: {len(broken)} weights are not finite, as {broken[0]}. "
+            "Lower trainer.learning_rate, loss.beta or constraint.gamma, and --overwrite."
+        )
+
+
+def _inputs(recipe: Recipe) -> dict[str, str]:
+    """SHA-256 of the local files and model folders that decide the result; hub ids are told apart by their names."""
+    files = {"data.train": recipe.data.train, "data.eval": recipe.data.eval}
+    found = {
+        name: hashlib.sha256(Path(source).read_bytes()).hexdigest()
+        for name, source in files.items()
+        if source is not None and Path(source).is_file()
+    }
+    specs = {"model": recipe.model, "reference": recipe.reference}
+    folders = {name: model_folder(spec.path) for name, spec in specs.items() if spec is not None}
+    return found | {name: weights_sha256(folder) for name, folder in folders.items() if folder is not None}
 
 
 def _supervised(recipe: Recipe, place: str) -> tuple[Any, TokenData]:
@@ -78,13 +118,13 @@ def _preference(recipe: Recipe, place: str) -> tuple[Any, TokenData]:
     arguments = arguments_of.training_arguments(recipe, place=place)
     lora = arguments_of.lora_config(recipe, place=place)
     tokenizer, model = _tokenizer_and_model(recipe)
-    precision = arguments_of.precision_of(arguments, model)
-    objective = guarded_loss(recipe, place=place, precision=precision)
+    mixed = arguments_of.mixed_precision(arguments)
+    objective = guarded_loss(recipe, place=place, precision=mixed or model.dtype)
     data, evaluation = _load(load_pairs, recipe, tokenizer, models.context_length(model))
     collator = PairCollator(tokenizer.pad_token_id)
     reference = _reference_model(recipe, model, tokenizer, objective).to(arguments.device)
     seen, held_out = (
-        None if part is None else Pairs(with_reference(reference, part.rows, collator, precision=precision))
+        None if part is None else Pairs(with_reference(reference, part.rows, collator, mixed=mixed))
         for part in (data, evaluation)
     )
     set_seed(arguments.seed)
@@ -92,6 +132,7 @@ def _preference(recipe: Recipe, place: str) -> tuple[Any, TokenData]:
     trainer = OfflineTrainer(
         guarded_loss=objective,
         scorer=scorer_for(policy),
+        mixed=mixed,
         reference=Reference(reference, scorer_for(reference)) if _needs_distribution(objective) else None,
         model=policy,
         args=arguments,
@@ -121,7 +162,9 @@ def _load(
     sys.stderr.write(f"{recipe.data.train}: {data.summary()}\n")
     if recipe.data.eval is None:
         return data, None
-    return data, load(recipe.data.eval, recipe.data, tokenizer, context)
+    held_out = load(recipe.data.eval, recipe.data, tokenizer, context)
+    sys.stderr.write(f"{recipe.data.eval}: {held_out.summary()}\n")
+    return data, held_out
 
 
 def _reference_model(recipe: Recipe, model: Any, tokenizer: Any, objective: GuardedLoss) -> Any:
@@ -129,8 +172,13 @@ def _reference_model(recipe: Recipe, model: Any, tokenizer: Any, objective: Guar
     if recipe.reference is None and not _needs_distribution(objective):
         return model
     reference = models.load_model(recipe.reference or recipe.model)
-    if reference.get_input_embeddings().weight.shape[0] < len(tokenizer):
-        raise ModelError(f"{recipe.reference and recipe.reference.path}: the reference has a smaller vocabulary.")
+    wanted, rows = len(tokenizer), reference.get_output_embeddings().weight.shape[0]
+    same = rows == model.get_output_embeddings().weight.shape[0]
+    if rows < wanted or (_needs_distribution(objective) and not same):
+        raise ModelError(
+            f"{(recipe.reference or recipe.model).path}: its vocabulary of {rows} is not the policy's; "
+            "the reference must read the same tokens."
+        )
     return reference.requires_grad_(requires_grad=False)
 
 
@@ -148,7 +196,12 @@ def _last_metrics(history: list[dict[str, float]]) -> dict[str, float]:
 
 def _saver(trainer: Any, recipe: Recipe, data: TokenData, metrics: dict[str, float]) -> Callable[[Path], None]:
     def save(folder: Path) -> None:
-        trainer.save_model(str(folder))
+        if recipe.peft is not None and models.is_adapter(recipe.model):
+            # Its base exists only in memory: an adapter merged into another model. So the whole model is saved.
+            trainer.model.merge_and_unload().save_pretrained(str(folder))
+            trainer.processing_class.save_pretrained(str(folder))
+        else:
+            trainer.save_model(str(folder))
         trainer.state.save_to_json(str(folder / "trainer_state.json"))
         write_text(folder / "README.md", model_card(recipe, data=data.summary(), metrics=metrics))
 

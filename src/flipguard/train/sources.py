@@ -9,7 +9,7 @@ from typing import Any
 from flipguard.errors import DataError, shown
 from flipguard.files import read_jsonl
 from flipguard.records import Row
-from flipguard.train.checking import looks_local
+from flipguard.weights import looks_local
 
 JSONL = (".jsonl", ".jsonl.gz", ".ndjson")
 Conversation = list[dict[str, str]]
@@ -18,7 +18,7 @@ Conversation = list[dict[str, str]]
 def read_rows(source: str) -> Iterator[tuple[str, Row]]:
     """Yield `(place, row)` from a JSONL file, or from a hub data set named `owner/name` or `owner/name:split`."""
     path = Path(source)
-    if path.exists() or looks_local(source):
+    if path.exists() or looks_local(source) or path.suffix in (".jsonl", ".json", ".gz"):
         if not path.name.endswith(JSONL):
             raise DataError(f"{source}: this format is not read here. Choose one of: {', '.join(JSONL)}, or a hub id.")
         for line, row in read_jsonl(path):
@@ -41,7 +41,9 @@ def _from_hub(source: str) -> Any:
 
 def text_or_messages(row: Row, key: str, place: str) -> str | Conversation:
     """`row[key]` if it is a non-empty text or a list of messages; otherwise a DataError that names the place."""
-    value = row.get(key)
+    if key not in row:
+        raise DataError(f"{place}: has no '{key}'; its keys are {shown(', '.join(map(str, row)))}.")
+    value = row[key]
     if isinstance(value, str):
         if not value.strip():
             raise DataError(f"{place}: '{key}' is empty. Remove the row or fill it.")

@@ -252,7 +252,7 @@ def test_an_adapter_answers_with_its_base_model(model, tmp_path):
 
 
 def test_large_weights_are_told_apart_by_their_samples(tmp_path, monkeypatch):
-    from flipguard.evaluate import weights
+    from flipguard import weights
 
     monkeypatch.setattr(weights, "WHOLE", 1 << 16)
     monkeypatch.setattr(weights, "SAMPLES", 8)

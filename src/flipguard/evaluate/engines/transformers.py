@@ -22,8 +22,8 @@ import transformers
 
 from flipguard.errors import DataError, ModelError, shown
 from flipguard.evaluate.engine import Answer, Answerer, Engine, Question, Settings
-from flipguard.evaluate.weights import adapter_base, identity, model_folder, one_line
 from flipguard.records import Message, Row
+from flipguard.weights import adapter_base, identity, model_folder, one_line
 
 
 def open_engine(settings: Settings) -> Engine:
