@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import tempfile
 import zlib
@@ -161,7 +162,7 @@ def read_jsonl(
 
 
 def _lines(path: Path, file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    small = not isinstance(file, gzip.GzipFile) and path.stat().st_size <= LONGEST_LINE
+    small = isinstance(file, io.BufferedReader) and path.stat().st_size <= LONGEST_LINE
     with reading(path):
         for number, line in enumerate(file if small else iter(partial(file.readline, LONGEST_LINE + 1), b""), start=1):
             if len(line) > LONGEST_LINE:

@@ -44,8 +44,10 @@ def test_the_same_seed_writes_the_same_bytes_and_another_asks_other_questions(tm
 def test_no_training_row_shares_its_prompt_with_a_test_row(sandbox):
     asked = [{row["prompt"][0]["content"] for row in rows_of(sandbox, name)} for name in ("sft", "preference_prompts")]
     tested = {row["prompt"][0]["content"] for row in rows_of(sandbox, "test_prompts")}
+    chosen_on = {row["prompt"][0]["content"] for row in rows_of(sandbox, "validation_prompts")}
     assert len(tested) == sum(TEST.values()) >= 1000
-    assert not tested & (asked[0] | asked[1])
+    assert not tested & (asked[0] | asked[1] | chosen_on)
+    assert not chosen_on & (asked[0] | asked[1])
 
 
 def test_rows_are_what_the_commands_read(sandbox):
