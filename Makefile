@@ -22,7 +22,7 @@ demo: $(READY)  ## train, guard, compare on the built-in sandbox; then open demo
 test: lint      ## everything: style, types, all tests
 	$(PYTEST)
 
-check: lint     ## the fast lane: no training, no processes
+check: lint     ## the fast lane: style, types, and the tests that take no training
 	$(PYTEST) -m "not slow"
 
 lint: $(READY)
@@ -30,8 +30,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY) ## measure; appends rows to benchmarks/results.csv
+bench: $(READY) ## measure; rows go to the .csv files in benchmarks/
 	$(BIN)/python benchmarks/compare_start.py
+	$(BIN)/python benchmarks/sequential.py
+	$(BIN)/python benchmarks/coverage.py
 
 docs: $(READY)  ## the reference of every public function, in build/docs/index.html
 	$(BIN)/python -m pdoc --output-directory build/docs --math flipguard

@@ -1,6 +1,6 @@
 """Does the guard break less at the same win rate? DPO, DPO+KD, DPO+FlipGuard on the sandbox, several seeds.
 
-    .venv/bin/python experiments/sandbox_dpo/run.py --seeds 0 1 2 3 4 --out /tmp/sandbox_dpo
+    .venv/bin/python experiments/sandbox_dpo/run.py --seeds 0 1 2 3 4 --out demos
 
 Each seed is one `flipguard demo`; results.csv beside this file gets one row per seed and method.
 """

@@ -1,6 +1,6 @@
 """Does the gate beat plain distillation? Both at several weights, so that curves are compared, not points.
 
-    .venv/bin/python experiments/sandbox_gate_or_kd/run.py --demos /tmp/sandbox_dpo --seeds 0 1 2
+    .venv/bin/python experiments/sandbox_gate_or_kd/run.py --demos demos --seeds 0 1 2
 
 Uses the SFT models and pairs that experiments/sandbox_dpo left behind, and compares on the validation prompts, so that
 no weight is chosen on what the demo is judged by. results.csv beside this file gets one row per seed, gate and weight.

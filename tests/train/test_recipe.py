@@ -1,11 +1,18 @@
 """A recipe is right before any compute is spent, or one line says what is wrong with it."""
 
+import inspect
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flipguard.errors import RecipeError
-from flipguard.train.recipe import load_recipe
+from flipguard.objective import constraint
+from flipguard.objective.divergences import DIVERGENCE_NAMES
+from flipguard.objective.preference import PREFERENCE_LOSSES
+from flipguard.train.guarded_loss import RANGES
+from flipguard.train.recipe import Algorithm, Divergence, Gate, load_recipe
 
 BASE = "algorithm: dpo\nmodel: ./m\ndata: {train: pairs.jsonl}\n"
 
@@ -95,6 +102,17 @@ def test_an_override_is_checked_like_the_file_and_named_like_the_command_line(wr
         load_recipe(path, {"constraint.gamma": "-2"})
     with pytest.raises(RecipeError, match=r"^--constraint.gama: unknown key 'gama'. Did you mean 'gamma'"):
         load_recipe(path, {"constraint.gama": "1"})
+
+
+def test_a_recipe_offers_exactly_what_the_tables_hold():
+    assert get_args(Algorithm) == ("sft", *PREFERENCE_LOSSES)
+    assert get_args(Divergence) == DIVERGENCE_NAMES
+    assert get_args(Gate) == get_args(constraint.Gate)
+
+
+def test_every_hyper_parameter_of_every_loss_has_a_range():
+    known = {name for loss in PREFERENCE_LOSSES.values() for name in inspect.signature(loss).parameters} - {"logps"}
+    assert known == RANGES.keys()
 
 
 @given(text=st.text(max_size=80))

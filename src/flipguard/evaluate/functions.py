@@ -53,7 +53,7 @@ def find_function(name: str, kind: str) -> Found:
     function = vars(module).get(attribute)
     if not callable(function):
         raise JudgeError(_not_there(name, module, attribute, kind))
-    file = module.__file__
+    file = vars(module).get("__file__")  # None where it is written in C
     sha256 = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
     return Found(name, function, file, sha256)
 
@@ -65,7 +65,7 @@ def _import(name: str, module_name: str, kind: str) -> ModuleType:
         if error.name is not None and (module_name + ".").startswith(error.name + "."):
             raise JudgeError(f"--{kind} {name}: no module '{error.name}'. {_modules_here(error.name)}") from None
         raise JudgeError(f"--{kind} {name}: importing it failed: {where_it_failed(error, None)}") from error
-    except Exception as error:  # code of the user may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # code of the user may raise anything while it is imported
         raise JudgeError(f"--{kind} {name}: importing it failed: {where_it_failed(error, None)}") from error
 
 

@@ -180,6 +180,8 @@ def _check(options: GenerateOptions) -> None:
         raise FlipGuardError(f"--temperature: {options.temperature} is not a number from 0 up; 0 is greedy.")
     if not 0 < options.top_p <= 1:
         raise FlipGuardError(f"--top-p: {options.top_p} is not above 0 and at most 1; 1 keeps every token.")
+    if options.temperature == 0 and (options.top_p < 1 or options.top_k > 0):
+        raise FlipGuardError("--top-p and --top-k choose among samples; greedy takes none. Set --temperature above 0.")
     if options.samples > 1 and options.temperature == 0:
         raise FlipGuardError(
             f"--samples {options.samples}: greedy answers are all the same. Set --temperature above 0, such as 1."

@@ -9,10 +9,13 @@ text. The columns are the other keys of the prompt rows, None where a row lacks 
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 import math
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal
@@ -86,13 +89,14 @@ def score(scorer: Scorer, rows: Sequence[Row], keys: Sequence[str], *, place: st
     """
     if not rows:
         return []
-    prompts = [row["prompt"] for row in rows]
+    prompts = [copy.deepcopy(row["prompt"]) for row in rows]  # a scorer may change what it is given
     columns = {key: [row.get(key) for row in rows] for key in keys}
     try:
-        values = scorer.function(prompts, [_completion(row) for row in rows], **columns)
+        with redirect_stdout(sys.stderr):  # standard output belongs to the result
+            values = scorer.function(prompts, [_completion(row) for row in rows], **columns)
     except FlipGuardError:
         raise
-    except Exception as error:  # a scorer is the user's code and may raise anything
+    except (Exception, SystemExit) as error:  # a scorer is the user's code and may raise anything
         raise JudgeError(f"{scorer.name}: failed on {place}: {where_it_failed(error, scorer.file)}") from error
     if not isinstance(values, list | tuple):
         raise JudgeError(
