@@ -261,6 +261,11 @@ def test_resuming_another_recipe_is_refused_by_the_key_that_differs(make_recipe)
         ({"loss": {"label_smoothing": 0.7}}, RecipeError, "it must be at least 0 and below 0.5"),
         ({"loss": {"label_smoothing": float("nan")}}, RecipeError, "loss.label_smoothing"),
         ({"peft": {"rank": 3}}, RecipeError, "peft: unknown key 'rank'"),
+        (
+            {"peft": {"r": 2, "target_modules": ["nonsense"]}},
+            RecipeError,
+            "trainer or peft: cannot be done (ValueError",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_one_line_and_leaves_nothing_behind(make_recipe, tmp_path, sections, error, says):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import peft
 import torch
 from transformers import PrinterCallback, ProgressCallback, set_seed
 
-from flipguard.errors import ModelError, RecipeError
+from flipguard.errors import ModelError, RecipeError, shown
 from flipguard.files import write_text
 from flipguard.locks import locked
 from flipguard.train import arguments as arguments_of
@@ -64,13 +64,27 @@ def train(
         return Trained(folder.path, "", {}, already_done=True)
     stage = _supervised if recipe.algorithm == "sft" else _preference
     with _alone(folder.path):
-        trainer, data = stage(recipe, str(path))
+        with _refused(str(path)):
+            trainer, data = stage(recipe, str(path))
         checkpoint = folder.open(resume=resume, overwrite=overwrite)
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        with _refused(str(path)):
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         _check_trained(trainer, str(path))
         metrics = _last_metrics(trainer.state.log_history)
         folder.finish(_saver(trainer, recipe, data, metrics), {"data": data.summary(), "metrics": metrics})
     return Trained(folder.path, data.summary(), metrics)
+
+
+@contextmanager
+def _refused(place: str) -> Iterator[None]:
+    """What only the frameworks can check, such as the modules an adapter names, is an error of the recipe."""
+    try:
+        yield
+    except (ValueError, TypeError, ImportError, ZeroDivisionError) as error:
+        reason = " ".join(str(error).split())
+        raise RecipeError(
+            f"{place}: trainer or peft: cannot be done ({type(error).__name__}: {shown(reason, 200)})."
+        ) from error
 
 
 def _alone(folder: Path) -> AbstractContextManager[None]:
