@@ -35,6 +35,7 @@ def test_a_demo_that_was_broken_off_goes_on_and_ends_in_table_and_report(tmp_pat
     assert weights.stat().st_mtime_ns == trained, "what was finished is not done again"
 
     text = demo.summary(done)
+    assert max(map(len, text.splitlines()[:-1])) <= 80
     assert all(method in text for method in ("DPO ", "DPO+KD", "DPO+FlipGuard", "McNemar p ="))
     told = demo.to_json(done)
     assert set(told["tests"]) == {"DPO+FlipGuard against DPO", "DPO+FlipGuard against DPO+KD"}

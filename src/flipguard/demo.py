@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -86,8 +87,8 @@ def run_demo(folder: Path, *, seed: int, algorithms: Sequence[str] = ("dpo",)) -
 def summary(demo: Demo) -> str:
     """The table and where to look next, for a terminal."""
     rows = [(name, result.comparison) for name, result in demo.results.items()]
-    tests = "\n".join(_sentence(name, test) for name, test in demo.tests.items())
-    return f"{table.render_table(rows)}\n\n{tests}\n\nReport: {demo.report}"
+    tests = [textwrap.fill(_sentence(name, test), 80) for name, test in demo.tests.items()]
+    return "\n".join([table.render_table(rows), *tests, f"\nReport: {demo.report}"])
 
 
 def to_json(demo: Demo) -> dict[str, Any]:

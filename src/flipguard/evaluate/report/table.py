@@ -12,7 +12,7 @@ from flipguard.evaluate.report.page import drawing, fill
 from flipguard.evaluate.report.svg import Axis, Interval, forest_axis, forest_row, share_axis
 from flipguard.evaluate.report.text import one_line, width
 
-_HEAD = ("method", "negative flips", "win rate", "net", "n")
+_HEAD = ("method", "negative flips", "win rate", "net pp", "n")  # pp: percentage points
 
 
 def render_table(rows: Sequence[tuple[str, Comparison]]) -> str:
@@ -26,7 +26,8 @@ def render_table(rows: Sequence[tuple[str, Comparison]]) -> str:
 
 def _cells(name: str, comparison: Comparison) -> tuple[str, ...]:
     shares = (formatting.rate(comparison.nfr), formatting.rate(comparison.win_rate))
-    return (prose(one_line(name, 60)), *shares, formatting.points(comparison.net.value), formatting.count(comparison.n))
+    net = formatting.points(comparison.net.value).removesuffix(" points")
+    return (prose(one_line(name, 60)), *shares, net, formatting.count(comparison.n))
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
