@@ -59,7 +59,9 @@ def test_json_is_for_machines(runs, capsys):
 
 def test_plan_speaks(capsys):
     assert main(["plan", "--limit", "0.1"]) == 0
-    assert told(capsys)[0].startswith("180 prompts")
+    text = told(capsys)[0]
+    assert text.startswith("180 prompts")
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def bad_compare(folder, name):
@@ -137,6 +139,7 @@ def test_a_recipe_that_cannot_be_is_refused_before_anything_is_loaded(tmp_path, 
         ("--constraint.gamma", "-1"): "--constraint.gamma: -1 is not possible",
         ("--constraint.gama=1",): "Did you mean 'gamma'?",
         ("--trainer.output_dir", str(tmp_path / "out")): "no such folder",
+        ("--model", "./nowhere"): "./nowhere: no such folder",
     }
     for words, says in cases.items():
         assert main(["train", str(recipe), *words]) == 2

@@ -194,8 +194,8 @@ def plan(arguments: Arguments) -> int:
     flips = largest_passing_k(prompts, arguments.limit)
     _tell(
         arguments,
-        f"{prompts:,} prompts: up to {flips:,} negative flips pass a limit of {arguments.limit:.4g}, and with a true "
-        f"rate of {true_nfr:.4g} that many or fewer happen with probability {arguments.power:.4g}",
+        f"{prompts:,} prompts: up to {flips:,} negative flips pass a limit of {arguments.limit:.4g},\n"
+        f"and with a true rate of {true_nfr:.4g} so few happen with probability {arguments.power:.4g}",
         {"prompts": prompts, "largest_passing_k": flips, "limit": arguments.limit, "true_nfr": true_nfr},
     )
     return PASSED

@@ -1,6 +1,7 @@
 """A recipe is right before any compute is spent, or one line says what is wrong with it."""
 
 import inspect
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -91,7 +92,15 @@ def test_paths_in_an_override_start_at_the_current_folder(written, tmp_path, mon
     monkeypatch.chdir(tmp_path / "here")
     recipe = load_recipe(written(BASE), {"trainer.output_dir": "out", "model": "./other"})
     assert str(recipe.output_dir) == "out"
-    assert recipe.model.path == "other"
+    assert recipe.model.path == "./other"
+
+
+def test_what_was_said_as_a_path_is_never_taken_for_a_hub_id(written, tmp_path, monkeypatch):
+    written(BASE)
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe(Path("r.yaml")).model.path == "./m"
+    assert load_recipe(Path("r.yaml"), {"model": "./nowhere"}).model.path == "./nowhere"
+    assert load_recipe(Path("r.yaml"), {"reference": "owner/model"}).reference.path == "owner/model"
 
 
 def test_an_override_is_checked_like_the_file_and_named_like_the_command_line(written):

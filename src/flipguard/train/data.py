@@ -145,8 +145,8 @@ def _tokenize(chunk: list[tuple[str, dict[str, Text]]], keys: tuple[str, ...], t
         asked, answered = texts_of(tokenizer, parts["prompt"], [parts[key] for key in keys], place)
         prompts.append(asked)
         wholes.extend(asked + answer for answer in answered)
-    prompt_ids = tokenizer(prompts, add_special_tokens=not chat)["input_ids"]
-    whole_ids = iter(tokenizer(wholes, add_special_tokens=not chat)["input_ids"])
+    prompt_ids = tokenizer(prompts, add_special_tokens=not chat, verbose=False)["input_ids"]
+    whole_ids = iter(tokenizer(wholes, add_special_tokens=not chat, verbose=False)["input_ids"])
     for (place, _), ids in zip(chunk, prompt_ids, strict=True):
         answers = [_ended_once(whole, tokenizer) for whole in islice(whole_ids, len(keys))]
         cut = min(_shared(_open_ended(ids, tokenizer), whole) for whole in answers)

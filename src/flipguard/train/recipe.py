@@ -155,7 +155,13 @@ def _anchor(section: dict[str, Any], key: str, folder: Path, *, always: bool = F
         return
     path = Path(value).expanduser()
     if always or looks_local(value) or (folder / path).exists():
-        section[key] = str(_tidy(folder / path))
+        section[key] = _spelled(_tidy(folder / path), local=looks_local(value))
+
+
+def _spelled(path: Path, *, local: bool) -> str:
+    """`path` as text; what was said as a path stays one and is never taken for a hub id: `./m`, not `m`."""
+    text = str(path)
+    return f"./{text}" if local and not looks_local(text) else text
 
 
 def _tidy(path: Path) -> Path:

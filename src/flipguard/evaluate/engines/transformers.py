@@ -163,7 +163,7 @@ def _encode(tokenizer: Any, questions: Sequence[Question], settings: Settings) -
             encoded.append(_encode_text(tokenizer, question.prompt))
         else:
             text = _render(tokenizer, question)
-            encoded.append(list(tokenizer(text, add_special_tokens=False)["input_ids"]))
+            encoded.append(list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]))
         if not encoded[-1]:
             raise DataError(f"{question.where}: id {shown(question.id)}: the tokenizer makes no token of its prompt.")
     return encoded
@@ -182,11 +182,15 @@ def _render(tokenizer: Any, question: Question) -> str:
 
 
 def _encode_text(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = list(tokenizer(text)["input_ids"])
+    ids: list[int] = list(tokenizer(text, verbose=False)["input_ids"])
     begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     if begin is not None and ids[:2] == [begin, begin]:  # the text brings its own
         ids = ids[1:]
-    if len(ids) > 1 and ids[-1] == end and list(tokenizer(text, add_special_tokens=False)["input_ids"])[-1:] != [end]:
+    if (
+        len(ids) > 1
+        and ids[-1] == end
+        and list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])[-1:] != [end]
+    ):
         ids = ids[:-1]
     return ids
 
