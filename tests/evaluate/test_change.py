@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from flipguard.evaluate.change import change, severity, t_quantile
+from flipguard.evaluate.change import change, means, severity, t_quantile
 from flipguard.evaluate.comparison import Answer, Pair
 from flipguard.evaluate.outcomes import scored
 
@@ -24,6 +24,13 @@ def pairs(scores, *, margin=0.1, clusters=None):
         Pair(i, 0, old, new, scored(old, new, margin=margin), cluster=None if clusters is None else str(clusters[i]))
         for i, (old, new) in enumerate(answers)
     ]
+
+
+def test_both_means_are_over_the_same_valid_pairs():
+    told = means(pairs([(1.0, 2.0), (None, 9.0), (4.0, None), (4.0, 3.0)]))
+    assert (told.n, told.old, told.new) == (2, 2.5, 2.5)
+    assert means(pairs([(None, 1.0)])) is None
+    assert means(pairs([(1.0, math.inf)])) is None
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 5, 9, 30, 1000])

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Literal
 
 from flipguard.evaluate.bootstrap import cluster_of
 from flipguard.evaluate.comparison import Pair
 from flipguard.evaluate.outcomes import drop
 from flipguard.evaluate.permutation import sign_flip, stream
 
+SIDES: tuple[Literal["old"], Literal["new"]] = ("old", "new")
 QUANTILES = {"median": 0.5, "p90": 0.9, "max": 1.0}
 
 
@@ -30,6 +31,35 @@ class Change:
     high: float | None
     p_value: float
     draws: int
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """The mean grade of each model over the same `n` valid pairs; of right and wrong, the share that is right."""
+
+    n: int
+    old: float
+    new: float
+
+
+def means(pairs: Sequence[Pair]) -> Means | None:
+    """What each model scores on average; None without valid pairs that carry finite grades.
+
+    Args:
+        pairs: matched pairs; invalid ones are left out on both sides.
+    """
+    n = sum(1 for _ in _grades(pairs, "old"))
+    if n == 0 or not all(math.isfinite(grade) for side in SIDES for grade in _grades(pairs, side)):
+        return None
+    old, new = (math.fsum(_grades(pairs, side)) / n for side in SIDES)
+    return Means(n, old, new)
+
+
+def _grades(pairs: Iterable[Pair], side: Literal["old", "new"]) -> Iterator[float]:
+    for pair in pairs:
+        old, new = pair.old.score, pair.new.score
+        if pair.outcome != "invalid" and old is not None and new is not None:
+            yield old if side == "old" else new
 
 
 def change(pairs: Iterable[Pair], alpha: float = 0.05, seed: int = 0) -> Change | None:

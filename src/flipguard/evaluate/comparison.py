@@ -10,7 +10,7 @@ from flipguard.records import RowId, Verdict
 if TYPE_CHECKING:
     from flipguard.evaluate.agreement import Agreement
     from flipguard.evaluate.bootstrap import Clustered
-    from flipguard.evaluate.change import Change
+    from flipguard.evaluate.change import Change, Means
     from flipguard.evaluate.labels import Labels
     from flipguard.evaluate.orders import Orders
     from flipguard.evaluate.refusals import Refusals
@@ -162,6 +162,7 @@ class Comparison:
     agreement: Agreement | None = None
     clustered: Clustered | None = None
     orders: Orders | None = None
+    means: Means | None = None
     change: Change | None = None
     rival: Rival | None = None
     rules: tuple[Rule, ...] = ()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flipguard.evaluate.bootstrap import clustered
-from flipguard.evaluate.change import change
+from flipguard.evaluate.change import change, means
 from flipguard.evaluate.companions import Companion, accompany
 from flipguard.evaluate.comparison import Comparison, Pair
 from flipguard.evaluate.floor import floor
@@ -55,6 +55,7 @@ class Further:
             slices=adjusted(comparison.slices, self.min_slice),
             clustered=clustered(pairs, alpha, self.seed),
             orders=orders(pairs, alpha) if metric == "verdicts" else None,
+            means=None if metric == "verdicts" else means(pairs),
             change=change(pairs, alpha, self.seed) if metric == "score" else None,
             floor=None if again is None else floor(pairs, again.pairs, alpha, self.seed),
             rival=None if other is None else rival(other.name, pairs, other.pairs, alpha, self.seed),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from flipguard.evaluate.comparison import Decision, Outcome, Proportion
+from flipguard.evaluate.comparison import Comparison, Decision, Outcome, Proportion
 
 NOTHING = "n/a"
 
@@ -151,6 +151,16 @@ def score(value: float | None) -> str:
     ('1', '−0.7346', 'n/a')
     """
     return NOTHING if value is None else f"{value:.4g}".replace("-", "−", 1 if value < 0 else 0)
+
+
+def means(comparison: Comparison) -> tuple[str, str] | None:
+    """What each model scores on average, by its name; None where the pairs carry no grades."""
+    told = comparison.means
+    if told is None:
+        return None
+    if comparison.nfr_given_correct is not None:
+        return "right answers", f"{percent(told.old)} → {percent(told.new)}"
+    return "mean score", f"{score(told.old)} → {score(told.new)}"
 
 
 def p_value(value: float | None) -> str:

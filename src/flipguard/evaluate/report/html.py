@@ -70,6 +70,7 @@ def _figures(comparison: Comparison) -> list[dict[str, Any]]:
     ]
     if net.value is not None:
         notes = ["win rate minus negative flip rate", f"exact sign test, {formatting.equation(net.p_value)}"]
+        notes += [" ".join(averages)] if (averages := formatting.means(comparison)) else []
         figures.append({"tone": "net", "name": "Net change", "value": formatting.points(net.value), "notes": notes})
     return figures
 

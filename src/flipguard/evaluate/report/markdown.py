@@ -107,6 +107,8 @@ def _numbers(comparison: Comparison) -> list[str]:
         lines.append(_row("of what the old model got right", comparison.nfr_given_correct))
     lines.append(_row("Win rate", wins))
     lines.append(f"| Net change | {formatting.points(net.value)} | {formatting.equation(net.p_value)} | |")
+    if averages := formatting.means(comparison):
+        lines.append(f"| {averages[0].capitalize()} | {averages[1]} | | |")
     return [*lines, ""]
 
 
