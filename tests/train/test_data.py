@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from flipguard.errors import DataError, ModelError
-from flipguard.train.data import load_completions, load_pairs, texts_of
+from flipguard.train.data import load_completions, load_pairs, load_unpaired, texts_of
 from flipguard.train.recipe import DataSpec
 
 ASK = [{"role": "user", "content": "w1 w2"}]
@@ -167,3 +167,30 @@ def test_a_supervised_row_without_a_completion_is_refused(written, tokenizer):
     source = written({"prompt": ASK})
     with pytest.raises(DataError, match="has no completion"):
         load_completions(source, DataSpec(train=source), tokenizer, 64)
+
+
+def test_unpaired_rows_carry_their_label_and_their_own_id(written, tokenizer):
+    rows = [
+        {"id": "a", "prompt": ASK, "completion": say("w3"), "label": True},
+        {"prompt": ASK, "completion": say("w4"), "label": False},
+    ]
+    source = written(*rows)
+    good, bad = load_unpaired(source, DataSpec(train=source), tokenizer, 64).rows
+    assert (good.label, good.id, bad.label, bad.id) == (True, "a", False, None)
+    assert [tokenizer.decode(row.completions[0]) for row in (good, bad)] == ["w3 </s>", "w4 </s>"]
+    assert len(good.completions) == len(bad.completions) == 1
+
+
+def test_a_pair_is_one_desirable_and_one_undesirable_row(written, tokenizer):
+    source = written(row(id=7))
+    (pair,) = load(source, tokenizer).rows
+    good, bad = load_unpaired(source, DataSpec(train=source), tokenizer, 64).rows
+    assert (good.label, bad.label, pair.label) == (True, False, None)
+    assert (good.id, bad.id, pair.id) == (7, 7, 7)
+    assert (good.completions[0], bad.completions[0]) == pair.completions
+
+
+def test_an_unpaired_row_without_a_truth_value_is_refused(written, tokenizer):
+    source = written({"prompt": "w1", "completion": "w2", "label": "good"})
+    with pytest.raises(DataError, match=r"d.jsonl:1: 'label' must be true \(desirable\) or false, found 'good'"):
+        load_unpaired(source, DataSpec(train=source), tokenizer, 64)

@@ -54,7 +54,7 @@ class PairCollator:
         ids = torch.full((len(lengths), max(lengths)), self.pad_token_id)
         attention, completion_mask = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
         for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-            ids[row, : lengths[row]] = torch.tensor(prompt + completion)
+            ids[row, : lengths[row]] = torch.tensor([*prompt, *completion])
             attention[row, : lengths[row]] = 1
             completion_mask[row, len(prompt) : lengths[row]] = True
         return {"input_ids": ids, "attention_mask": attention, "completion_mask": completion_mask}

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
 import jinja2
 
-from flipguard.errors import DataError, ModelError
-from flipguard.records import Row
+from flipguard.errors import DataError, ModelError, shown
+from flipguard.records import Row, RowId
 from flipguard.train.recipe import DataSpec
 from flipguard.train.sources import Conversation, read_rows, split_prompt
 
@@ -28,16 +28,30 @@ class TokenRow:
     """A prompt and its completions as token ids; a pair has two completions, chosen before rejected.
 
     Prompt and completion are tokenized as one text and cut where the prompt's own tokens end, as a model sees them.
+    `label` says of an unpaired row whether its completion is desirable; `id` is what the row calls itself.
     """
 
     place: str
-    prompt: list[int]
-    completions: tuple[list[int], ...]
+    prompt: Sequence[int]
+    completions: tuple[Sequence[int], ...]
+    label: bool | None = None
+    id: RowId | None = None
 
     @property
     def length(self) -> int:
         """Tokens of the prompt and the longest completion."""
         return len(self.prompt) + max(map(len, self.completions))
+
+
+@dataclass(frozen=True, slots=True)
+class _Example:
+    """A row of text, in its one form: a prompt, its completions, and what else the row says."""
+
+    place: str
+    prompt: Text
+    completions: tuple[Text, ...]
+    label: bool | None = None
+    id: RowId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +79,17 @@ def load_pairs(source: str, spec: DataSpec, tokenizer: Any, context: int | None)
     Raises:
         DataError: a row is malformed, empty, or longer than the model; or nothing is left to train on.
     """
-    rows = ((place, split_prompt(row, PAIR, place)) for place, row in read_rows(source))
-    return _load(source, rows, PAIR, spec, tokenizer, context)
+    examples = (_pair(place, row) for place, row in read_rows(source))
+    return _load(source, examples, spec, tokenizer, context)
+
+
+def load_unpaired(source: str, spec: DataSpec, tokenizer: Any, context: int | None) -> TokenData:
+    """Read unpaired preferences: `prompt`, `completion` and `label`; a pair becomes a desirable and an undesirable row.
+
+    Args and errors are those of `load_pairs`.
+    """
+    examples = (example for place, row in read_rows(source) for example in _unpaired(place, row))
+    return _load(source, examples, spec, tokenizer, context)
 
 
 def load_completions(source: str, spec: DataSpec, tokenizer: Any, context: int | None) -> TokenData:
@@ -74,7 +97,7 @@ def load_completions(source: str, spec: DataSpec, tokenizer: Any, context: int |
 
     Args and errors are those of `load_pairs`.
     """
-    return _load(source, map(_supervised, read_rows(source)), ("completion",), spec, tokenizer, context)
+    return _load(source, (_supervised(place, row) for place, row in read_rows(source)), spec, tokenizer, context)
 
 
 def texts_of(tokenizer: Any, prompt: Text, completions: Iterable[Text], place: str) -> tuple[str, list[str]]:
@@ -102,27 +125,42 @@ def texts_of(tokenizer: Any, prompt: Text, completions: Iterable[Text], place: s
     return asked, [whole[len(asked) :] for whole in answered]
 
 
-def _supervised(item: tuple[str, Row]) -> tuple[str, dict[str, Text]]:
-    place, row = item
+def _pair(place: str, row: Row) -> _Example:
+    parts = split_prompt(row, PAIR, place)
+    return _Example(place, parts["prompt"], tuple(parts[key] for key in PAIR), id=_id(row))
+
+
+def _unpaired(place: str, row: Row) -> list[_Example]:
+    if "label" not in row and all(key in row for key in PAIR):
+        pair = _pair(place, row)
+        sides = zip(pair.completions, (True, False), strict=True)
+        return [_Example(place, pair.prompt, (text,), label, pair.id) for text, label in sides]
+    label = row.get("label")
+    if not isinstance(label, bool):
+        raise DataError(f"{place}: 'label' must be true (desirable) or false, found {shown(label)}.")
+    given = {key: value for key, value in row.items() if key != "messages"}
+    parts = split_prompt(given, ("completion",), place)
+    return [_Example(place, parts["prompt"], (parts["completion"],), label, _id(row))]
+
+
+def _supervised(place: str, row: Row) -> _Example:
     key = next((name for name in SUPERVISED if name in row), None)
     if key is None:
         raise DataError(f"{place}: has no completion. Give one of: {', '.join(SUPERVISED)}.")
     given = {name: value for name, value in row.items() if key != "messages" or name != "prompt"}
     parts = split_prompt(given, (key,), place)
-    return place, {"prompt": parts["prompt"], "completion": parts[key]}
+    return _Example(place, parts["prompt"], (parts[key],), id=_id(row))
 
 
-def _load(
-    source: str,
-    rows: Iterable[tuple[str, dict[str, Text]]],
-    keys: tuple[str, ...],
-    spec: DataSpec,
-    tokenizer: Any,
-    context: int | None,
-) -> TokenData:
+def _id(row: Row) -> RowId | None:
+    said = row.get("id")
+    return said if isinstance(said, str | int) else None
+
+
+def _load(source: str, examples: Iterable[_Example], spec: DataSpec, tokenizer: Any, context: int | None) -> TokenData:
     data = TokenData([])
-    for chunk in _chunks(rows):
-        for row in _tokenize(chunk, keys, tokenizer):
+    for chunk in _chunks(examples):
+        for row in _tokenize(chunk, tokenizer):
             reason = _reason_to_leave_out(row, spec)
             if reason:
                 data.left_out[reason] += 1
@@ -134,23 +172,24 @@ def _load(
     return data
 
 
-def _tokenize(chunk: list[tuple[str, dict[str, Text]]], keys: tuple[str, ...], tokenizer: Any) -> Iterator[TokenRow]:
+def _tokenize(chunk: list[_Example], tokenizer: Any) -> Iterator[TokenRow]:
     """All texts of a chunk in two calls of the tokenizer: the prompts, and the prompts with each completion."""
-    chat = not isinstance(chunk[0][1]["prompt"], str)
+    chat = not isinstance(chunk[0].prompt, str)
     prompts: list[str] = []
     wholes: list[str] = []
-    for place, parts in chunk:
-        if chat is isinstance(parts["prompt"], str):
-            raise DataError(f"{place}: texts and conversations are mixed in one file. Choose one.")
-        asked, answered = texts_of(tokenizer, parts["prompt"], [parts[key] for key in keys], place)
+    for item in chunk:
+        if chat is isinstance(item.prompt, str):
+            raise DataError(f"{item.place}: texts and conversations are mixed in one file. Choose one.")
+        asked, answered = texts_of(tokenizer, item.prompt, item.completions, item.place)
         prompts.append(asked)
         wholes.extend(asked + answer for answer in answered)
     prompt_ids = tokenizer(prompts, add_special_tokens=not chat, verbose=False)["input_ids"]
     whole_ids = iter(tokenizer(wholes, add_special_tokens=not chat, verbose=False)["input_ids"])
-    for (place, _), ids in zip(chunk, prompt_ids, strict=True):
-        answers = [_ended_once(whole, tokenizer) for whole in islice(whole_ids, len(keys))]
+    for item, ids in zip(chunk, prompt_ids, strict=True):
+        answers = [_ended_once(whole, tokenizer) for whole in islice(whole_ids, len(item.completions))]
         cut = min(_shared(_open_ended(ids, tokenizer), whole) for whole in answers)
-        yield TokenRow(place, answers[0][:cut], tuple(whole[cut:] for whole in answers))
+        completions = tuple(whole[cut:] for whole in answers)
+        yield TokenRow(item.place, answers[0][:cut], completions, item.label, item.id)
 
 
 def _reason_to_leave_out(row: TokenRow, spec: DataSpec) -> str | None:

@@ -43,5 +43,5 @@ def _dataset(data: TokenData) -> Any:
     for row in data.rows:
         (completion,) = row.completions
         mask = [0] * len(row.prompt) + [1] * len(completion)
-        rows.append({"input_ids": row.prompt + completion, "completion_mask": mask})
+        rows.append({"input_ids": [*row.prompt, *completion], "completion_mask": mask})
     return datasets.Dataset.from_list(rows)
