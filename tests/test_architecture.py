@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "flipguard"
-FOUNDATION = {"errors", "records", "files", "progress", "weights", "locks"}
+FOUNDATION = {"errors", "records", "files", "progress", "weights", "locks", "functions", "scorers"}
 MAY_IMPORT = {
     "errors": set(),
     "records": set(),
@@ -17,6 +17,8 @@ MAY_IMPORT = {
     "progress": set(),
     "weights": {"errors", "records"},
     "locks": {"errors"},
+    "functions": {"errors"},
+    "scorers": {"errors", "records", "functions"},
     "objective": set(),
     "evaluate": FOUNDATION,
     "train": FOUNDATION | {"objective"},

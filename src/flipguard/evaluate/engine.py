@@ -14,7 +14,7 @@ from typing import Literal
 
 from flipguard.errors import FlipGuardError, choose
 from flipguard.evaluate.engines import ENGINES
-from flipguard.evaluate.functions import find_function, importable_here
+from flipguard.functions import find_function, importable_here
 from flipguard.records import FinishReason, Message, Row, RowId
 
 
@@ -76,7 +76,7 @@ def find_engine(name: str, settings: Settings) -> Engine:
         engine = module.open_engine(settings)
     elif ":" in name:
         with importable_here():
-            engine = find_function(name, "engine").function(settings)
+            engine = find_function(name, "--engine").function(settings)
     else:
         raise FlipGuardError(f"--engine: no engine is called '{name}'. {choose(name, ENGINES)}")
     if not isinstance(engine, Engine):

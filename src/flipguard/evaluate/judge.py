@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flipguard.errors import FlipGuardError
-from flipguard.evaluate.functions import importable_here
 from flipguard.evaluate.prompts import Located, read_generations, rows_sha256
 from flipguard.evaluate.resumable import Unit, write_units
-from flipguard.evaluate.scorer import GENERATED, Grade, Scorer, column_keys, find_scorer, score
+from flipguard.evaluate.scorer import GENERATED, column_keys, find_scorer, score
 from flipguard.files import read_jsonl
+from flipguard.functions import importable_here
 from flipguard.records import Row, RowId
+from flipguard.scorers import Grade, Scorer
 
 QUESTION = ("prompt", "reference")
 """Keys that must agree on both sides, or the two answers cannot be compared."""

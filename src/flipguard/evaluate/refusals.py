@@ -148,10 +148,10 @@ def _by_category(pairs: Iterable[Pair]) -> dict[str, int]:
 
 def _foreign(name: str) -> Detector:
     """The user's function, held to its contract: a completion in, a bool out."""
-    from flipguard.evaluate.functions import find_function, importable_here, where_it_failed
+    from flipguard.functions import find_function, importable_here, where_it_failed
 
     with importable_here():
-        found = find_function(name, "refusal-detector")
+        found = find_function(name, "--refusal-detector")
 
     def detector(completion: str) -> bool:
         try:

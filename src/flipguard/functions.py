@@ -40,33 +40,33 @@ def importable_here() -> Iterator[None]:
             sys.path.remove(here)
 
 
-def find_function(name: str, kind: str) -> Found:
-    """The function `package.module:function` stands for; `kind` (judge, engine) is the word for it in errors.
+def find_function(name: str, place: str) -> Found:
+    """The function `package.module:function` stands for; `place` is who asked for it: `--judge`, `dpo.yaml: reward`.
 
     Raises:
         JudgeError: there is no such module or function, or importing it failed; says what is there instead.
     """
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute:
-        raise JudgeError(f"--{kind} {name}: expected package.module:function.")
-    module = _import(name, module_name, kind)
+        raise JudgeError(f"{place} {name}: expected package.module:function.")
+    module = _import(name, module_name, place)
     function = vars(module).get(attribute)
     if not callable(function):
-        raise JudgeError(_not_there(name, module, attribute, kind))
+        raise JudgeError(_not_there(name, module, attribute, place))
     file = vars(module).get("__file__")  # None where it is written in C
     sha256 = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
     return Found(name, function, file, sha256)
 
 
-def _import(name: str, module_name: str, kind: str) -> ModuleType:
+def _import(name: str, module_name: str, place: str) -> ModuleType:
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and (module_name + ".").startswith(error.name + "."):
-            raise JudgeError(f"--{kind} {name}: no module '{error.name}'. {_modules_here(error.name)}") from None
-        raise JudgeError(f"--{kind} {name}: importing it failed: {where_it_failed(error, None)}") from error
+            raise JudgeError(f"{place} {name}: no module '{error.name}'. {_modules_here(error.name)}") from None
+        raise JudgeError(f"{place} {name}: importing it failed: {where_it_failed(error, None)}") from error
     except (Exception, SystemExit) as error:  # code of the user may raise anything while it is imported
-        raise JudgeError(f"--{kind} {name}: importing it failed: {where_it_failed(error, None)}") from error
+        raise JudgeError(f"{place} {name}: importing it failed: {where_it_failed(error, None)}") from error
 
 
 def _modules_here(wanted: str) -> str:
@@ -76,7 +76,7 @@ def _modules_here(wanted: str) -> str:
     return f"Not installed; in the current folder: {choose(wanted, here)}"
 
 
-def _not_there(name: str, module: ModuleType, attribute: str, kind: str) -> str:
+def _not_there(name: str, module: ModuleType, attribute: str, place: str) -> str:
     functions = [
         key
         for key, value in vars(module).items()
@@ -84,10 +84,10 @@ def _not_there(name: str, module: ModuleType, attribute: str, kind: str) -> str:
     ]
     if attribute in vars(module):
         kind_found = type(vars(module)[attribute]).__name__
-        return f"--{kind} {name}: '{attribute}' in {module.__file__} is a {kind_found}, not a function."
+        return f"{place} {name}: '{attribute}' in {module.__file__} is a {kind_found}, not a function."
     if not functions:
-        return f"--{kind} {name}: {module.__file__} defines no function at all."
-    return f"--{kind} {name}: {module.__file__} has no '{attribute}'. {choose(attribute, functions)}"
+        return f"{place} {name}: {module.__file__} defines no function at all."
+    return f"{place} {name}: {module.__file__} has no '{attribute}'. {choose(attribute, functions)}"
 
 
 def where_it_failed(error: BaseException, file: str | None) -> str:
