@@ -80,6 +80,7 @@ def compare(parser: argparse.ArgumentParser) -> None:
     add("--duplicates", default="error", help="one id twice: error, first or last (default: error)")
     add("--format", help="a name in docs/formats.md, or package.module:function; found by looking if not given")
     add("--metric", help="which grade: a metric (or task=metric,filter), scorer, judge or column")
+    add("--questions", type=Path, metavar="Q", help="MT-Bench's question.jsonl, where it does not lie beside OLD")
     add("--skip-bad", type=int, default=0, metavar="N", help="tolerate up to N malformed lines (default: 0)")
     add("--alpha", type=float, default=0.05, help="error of the bounds (default: 0.05)")
     add("--floor", type=Path, metavar="A", help="the old model sampled again: what does the update add to chance?")

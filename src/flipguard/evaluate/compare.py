@@ -43,6 +43,7 @@ class Options:
     duplicates: Duplicates = "error"
     format: str | None = None
     metric: str | None = None
+    questions: Path | None = None
     skip_bad: int = 0
     alpha: float = 0.05
     refusal_detector: str | None = None
@@ -58,9 +59,8 @@ class Options:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.margin) and self.margin >= 0.0):
             raise FlipGuardError(f"--margin {shown(self.margin)}: choose a number >= 0, in units of the score.")
-        for name, share in (("max-nfr", self.max_nfr), ("max-unmatched", self.max_unmatched)):
-            _check_share(name, share)
-        _check_share("max-invalid", self.max_invalid)
+        for name in ("max_nfr", "max_unmatched", "max_invalid"):
+            _check_share(name.replace("_", "-"), getattr(self, name))
         if not 0.0 < self.alpha < 0.5:
             raise FlipGuardError(f"--alpha {shown(self.alpha)}: choose a number between 0 and 0.5, 0.05 for 95 %.")
         if self.skip_bad < 0:
@@ -133,7 +133,7 @@ def compare_files(old: Path, new: Path | None, options: Options, *, command: Seq
         from flipguard.evaluate.release import compare_by
 
         return compare_by(options.policy, old, new, options, command=command)
-    intake = Intake(options.duplicates, options.metric, BadLines(options.skip_bad))
+    intake = Intake(options.duplicates, options.metric, BadLines(options.skip_bad), options.questions)
     with _without_collector():
         runs = importers.read_runs(old, new, intake, options.format)
         metric = runs[0][1].metric

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Generic, Literal, TypeVar, get_args
 
 from flipguard.errors import DataError, shown
@@ -33,11 +34,15 @@ class BadLines:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """The rules; `metric` is what `--metric` says, and each format says what that may be."""
+    """The rules; `metric` is what `--metric` says, and each format says what that may be.
+
+    `questions` is the file that `--questions` names, for formats whose questions lie apart.
+    """
 
     duplicates: Duplicates = "error"
     metric: str | None = None
     bad: BadLines = field(default_factory=BadLines)
+    questions: Path | None = None
 
 
 class Shelf(Generic[Item]):

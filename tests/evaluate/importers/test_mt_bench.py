@@ -94,6 +94,74 @@ def test_questions_give_categories_and_prompts(write, tmp_path, folder):
     assert tmp_path / "question.jsonl" in run.files
 
 
+def answers(*turns):
+    return {"question_id": 1, "answer_id": "x", "model_id": "ignored", "choices": [{"index": 0, "turns": list(turns)}]}
+
+
+@pytest.fixture
+def fastchat(write, tmp_path):
+    """The folders of FastChat: questions, answers, judgments; returns both judgment files."""
+    for folder in ("model_answer", "model_judgment"):
+        (tmp_path / folder).mkdir()
+    write("question.jsonl", [{"question_id": 1, "category": "math", "turns": ["Q1", "Q2"]}])
+    write("model_answer/a.jsonl", [answers("old draft"), answers("same", "old 2")])
+    write("model_answer/b.jsonl", [answers("same", "new 2")])
+    marks = [mark(1, model, score, turn) for model, score in (("a", 9), ("b", 2)) for turn in (1, 2)]
+    games = [game("model_1", "model_1"), {**game("model_1", "model_1"), "turn": 2}]
+    return write("model_judgment/s.jsonl", marks), write("model_judgment/p.jsonl", games)
+
+
+def test_answers_beside_the_judgments_are_read_and_identical_ones_are_a_tie(fastchat, tmp_path):
+    single, pair = fastchat
+    for result in (
+        compare_files(part(single, "a"), part(single, "b"), Options()),
+        compare_files(part(pair, "a"), None, Options()),
+    ):
+        texts = [(one.old.completion, one.new.completion, one.outcome) for one in result.pairs]
+        assert texts == [("same", "same", "tie"), ("old 2", "new 2", "negative_flip")]
+        read_files = {each["path"] for each in result.comparison.provenance["inputs"]}
+        assert {str(tmp_path / "model_answer" / f"{name}.jsonl") for name in "ab"} <= read_files
+
+
+def test_questions_that_lie_elsewhere_are_named(fastchat, tmp_path):
+    single, pair = fastchat
+    away = tmp_path / "away" / "deep"
+    away.mkdir(parents=True)
+    lone = single.rename(away / "s.jsonl")
+    assert read(part(lone, "a")).entries["1 turn 1", 0].categories == ()
+    run = read(part(lone, "a"), questions=tmp_path / "question.jsonl")
+    entry = run.entries["1 turn 2", 0]
+    assert (entry.prompt, entry.categories, entry.answer.completion) == ("Q2", ("math",), "old 2")
+    both = read(part(pair, "a"), questions=tmp_path / "question.jsonl")
+    assert both.judgments["1 turn 1", 0].prompt == "Q1"
+
+
+def test_wrong_questions_are_an_error(fastchat, write, tmp_path):
+    other = write("other.jsonl", [{"question_id": 7, "turns": ["Q"]}])
+    for path in fastchat:
+        with pytest.raises(DataError, match=r"--questions .*other\.jsonl: has none of the questions that were judged"):
+            read(part(path, "a"), questions=other)
+        with pytest.raises(DataError, match="no such file"):
+            read(part(path, "a"), questions=tmp_path / "absent.jsonl")
+    with pytest.raises(DataError, match=r"--questions: belongs to mt_bench and mt_bench_pairs, but .* is scores"):
+        read(write("x.jsonl", [{"id": 1, "score": 1}]), questions=other)
+
+
+@pytest.mark.parametrize("name", ["../a", "/etc/hostname", "..", "x/../../a", "a\x00"])
+@pytest.mark.usefixtures("fastchat")
+def test_the_name_of_a_model_leads_to_no_other_folder(write, name):
+    path = write("model_judgment/t.jsonl", [mark(1, name, 5)])
+    assert read(path).entries["1 turn 1", 0].answer.completion is None
+
+
+@pytest.mark.parametrize(
+    "row", [{"choices": []}, {"choices": None}, {"choices": [{"turns": "x"}]}, {"choices": [{"turns": [1]}]}, {}]
+)
+def test_answers_of_another_shape_are_no_texts(fastchat, write, row):
+    write("model_answer/a.jsonl", [{"question_id": 1, **row}])
+    assert read(part(fastchat[0], "a")).entries["1 turn 1", 0].answer.completion is None
+
+
 @pytest.mark.parametrize(
     ("winners", "outcome"),
     [

@@ -199,5 +199,10 @@ def test_a_batch_of_answers_without_grades_says_what_to_do(write):
 
 def test_a_part_that_the_format_does_not_know_is_refused(write):
     path = write("s.jsonl", [{"id": 1, "score": 1}])
-    with pytest.raises(DataError, match="the format scores knows no part 'a'"):
+    with pytest.raises(
+        DataError, match=r"no row has the model 'a'\. Its rows name none in 'model'; leave '#' and it away"
+    ):
+        read(Path(f"{path}#a"))
+    path = write("j.jsonl", [{"id": 1, "old": {"score": 1}, "new": {"score": 1}}])
+    with pytest.raises(DataError, match="the format judgments knows no part 'a'"):
         read(Path(f"{path}#a"))

@@ -1,9 +1,13 @@
 """Generic score files: every fault is named with file, line and value."""
 
+from pathlib import Path
+
+import orjson
 import pytest
 
 from flipguard.errors import DataError
 from flipguard.evaluate import importers
+from flipguard.evaluate.compare import Options, compare_files
 from flipguard.evaluate.comparison import Answer
 from flipguard.evaluate.intake import BadLines, Intake
 
@@ -173,6 +177,25 @@ def test_messages_become_one_text_and_categories_do_not_repeat(write):
 def test_a_run_is_named_by_its_model_or_else_its_file(write):
     assert read(write("old.jsonl.gz", [{"id": 1, "score": 1}])).name == "old"
     assert read(write("old.jsonl", [{"id": 1, "score": 1, "model": "phi-3"}])).name == "phi-3"
+
+
+def test_several_models_in_one_file_are_named_by_part(write):
+    rows = [{"id": i, "model": model, "correct": model == "a" or i > 0} for i in range(3) for model in ("a", "lab/b")]
+    for path in (write("s.jsonl", rows), write("s.json", orjson.dumps(rows))):
+        with pytest.raises(
+            DataError, match=r"several models: a, lab/b\. Name the old .*: s\.jsonl?#a s\.jsonl?#lab/b\."
+        ):
+            read(path)
+        old, new = (Path(f"{path}#{name}") for name in ("a", "lab/b"))
+        comparison = compare_files(old, new, Options()).comparison
+        assert (comparison.old, comparison.new, comparison.n, comparison.negative_flips) == ("a", "lab/b", 3, 1)
+        with pytest.raises(DataError, match=r"no row has the model 'lab/bb'\. Did you mean 'lab/b'"):
+            read(Path(f"{path}#lab/bb"))
+
+
+def test_rows_without_a_model_among_others_are_not_guessed(write):
+    with pytest.raises(DataError, match=r"several models: a, \(none\)"):
+        read(write("s.jsonl", [{"id": 1, "model": "a", "score": 1}, {"id": 2, "score": 1}]))
 
 
 def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(write):

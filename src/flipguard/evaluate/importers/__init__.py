@@ -22,6 +22,7 @@ from flipguard.evaluate.intake import Intake
 from flipguard.evaluate.runs import Judged, Run
 from flipguard.evaluate.source import Source
 
+WITH_QUESTIONS = ("mt_bench", "mt_bench_pairs")  # formats that `--questions` is for
 FORMATS = (
     "judgments",
     "lm_eval",
@@ -104,6 +105,8 @@ def _read(source: Source, intake: Intake, format_name: str | None) -> tuple[str,
 
 def _read_as_it_is(source: Source, intake: Intake, format_name: str | None) -> tuple[str, Run | Judged]:
     name = _recognise(source) if format_name is None else format_name
+    if intake.questions is not None and name not in WITH_QUESTIONS and ":" not in name:
+        raise DataError(f"--questions: belongs to {' and '.join(WITH_QUESTIONS)}, but {source.path} is {name}.")
     run = _foreign(name, source, intake) if ":" in name else _importer(name).read(source, intake)
     if isinstance(run, Run) and not run.entries:
         raise DataError(f"{source.path}: holds no usable row in the format {name}. Check the file.")

@@ -2,46 +2,23 @@
 
 The file holds several models: `FILE#MODEL` names one. A mark of -1 was not parsed, so the answer is not graded. A model
 that was judged twice under one name needs `--duplicates first` or `last`; several judges need `--metric JUDGE`. The
-turns of a question are one cluster. The questions and their categories come from question.jsonl, in the folder of the
-file or the one above.
+turns of a question are one cluster. Questions, categories and answers come from the files beside: mt_bench_questions.
 """
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 from flipguard.errors import DataError, choose, shown
 from flipguard.evaluate.comparison import Answer
-from flipguard.evaluate.fields import categories_of
+from flipguard.evaluate.importers.mt_bench_questions import Questions
 from flipguard.evaluate.intake import Intake, Shelf, gather
 from flipguard.evaluate.runs import Entry, Key, Run
 from flipguard.evaluate.source import Source
-from flipguard.files import read_jsonl
 from flipguard.records import Row
 
 UNPARSED = (-1, [-1, -1], [-1])
 LARGEST_MARK = 10
-
-
-class Questions:
-    """The questions that were asked, by their number; none where no file of them lies near."""
-
-    def __init__(self, judgments: Path) -> None:
-        beside = [folder / name for folder in judgments.parents[:2] for name in ("question.jsonl", "question.jsonl.gz")]
-        self.files = tuple(path for path in beside if path.is_file())[:1]
-        rows = (row for path in self.files for _, row in read_jsonl(path))
-        self._rows = {row["question_id"]: row for row in rows if isinstance(row.get("question_id"), str | int)}
-
-    def categories(self, row: Row) -> tuple[str, ...]:
-        """The categories of the question that `row` judges, or what the row itself says."""
-        return categories_of(self._rows.get(row["question_id"], {})) or categories_of(row)
-
-    def prompt(self, row: Row) -> str | None:
-        """The turn that `row` judges."""
-        turns = self._rows.get(row["question_id"], {}).get("turns")
-        at = row["turn"] - 1
-        return turns[at] if isinstance(turns, list) and at < len(turns) and isinstance(turns[at], str) else None
 
 
 def recognise(source: Source) -> str | None:
@@ -56,7 +33,7 @@ def recognise(source: Source) -> str | None:
 
 def read(source: Source, intake: Intake) -> Run:
     """The marks of one model."""
-    questions, there = Questions(source.path), set[str]()
+    questions, there = Questions(source.path, intake), set[str]()
 
     def parse(row: Row) -> tuple[str, Key, Entry] | None:
         model, judge = named(row, "model"), judge_of(row)
@@ -64,7 +41,8 @@ def read(source: Source, intake: Intake) -> Run:
         if source.part not in (None, model) or intake.metric not in (None, judge):
             return None
         key, mark = key_of(row), _mark(row)
-        answer = Answer(mark, error="the mark was not parsed" if mark is None else None)
+        error = "the mark was not parsed" if mark is None else None
+        answer = Answer(mark, questions.answer(row, model), error)
         entry = Entry(answer, questions.prompt(row), questions.categories(row), cluster_of(row))
         return f"{model}\n{judge}", key, entry
 
@@ -73,6 +51,7 @@ def read(source: Source, intake: Intake) -> Run:
         asked = " by ".join(name for name in (source.part, intake.metric) if name)
         raise DataError(f"{source.path}: holds nothing of {shown(asked)}. {choose(asked, sorted(there))}")
     shelf = _only(source, shelves)
+    questions.check()
     model, _, judge = next(iter(shelves)).partition("\n")
     return Run(
         name=model,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from flipguard.errors import DataError, choose, shown
 from flipguard.evaluate.comparison import Answer
-from flipguard.evaluate.importers.mt_bench import Questions, cluster_of, judge_of, key_of, named
+from flipguard.evaluate.importers.mt_bench import cluster_of, judge_of, key_of, named
+from flipguard.evaluate.importers.mt_bench_questions import Questions
 from flipguard.evaluate.intake import Intake, gather
 from flipguard.evaluate.runs import Judged, Judgment, Key
 from flipguard.evaluate.source import Source
@@ -34,7 +35,7 @@ def read(source: Source, intake: Intake) -> Judged:
             f"{source.path}: judges {' against '.join(names)}. Which one is the old model? Write "
             f"{source.path.name}#{names[0]}, or {source.path.name}#OLD {source.path.name}#NEW."
         )
-    old, questions = source.part, Questions(source.path)
+    old, questions = source.part, Questions(source.path, intake)
 
     def parse(row: Row) -> tuple[str, Key, Judgment] | None:
         models = [named(row, "model_1"), named(row, "model_2")]
@@ -44,7 +45,7 @@ def read(source: Source, intake: Intake) -> Judged:
         new = models[1 - models.index(old)]
         if source.partner not in (None, new):
             return None
-        return f"{new}\n{judge}", key_of(row), _judgment(row, models[0] == old, questions)
+        return f"{new}\n{judge}", key_of(row), _judgment(row, (old, new), questions)
 
     shelves = gather(source, intake, parse, lenient=True)
     pairs = [name.partition("\n")[::2] for name in shelves]
@@ -58,16 +59,19 @@ def read(source: Source, intake: Intake) -> Judged:
         asked = " against ".join(name for name in (old, source.partner) if name)
         raise DataError(f"{source.path}: holds no judgment of {shown(asked)}. {choose(old, there)}")
     shelf = next(iter(shelves.values()))
+    questions.check()
     files = (source.path, *questions.files)
     return Judged(old, news[0], "verdicts", shelf.taken(), files, shelf.duplicates, graded={"": judges[0]})
 
 
-def _judgment(row: Row, first_is_old: bool, questions: Questions) -> Judgment:  # noqa: FBT001 (a fact of the row)
+def _judgment(row: Row, models: tuple[str, str], questions: Questions) -> Judgment:
+    first_is_old = row["model_1"] == models[0]
     verdicts = tuple(_verdict(row, game, first_is_old) for game in GAMES if f"{game}_winner" in row)
-    return Judgment(Answer(), Answer(), questions.prompt(row), questions.categories(row), cluster_of(row), verdicts)
+    old, new = (Answer(completion=questions.answer(row, model)) for model in models)
+    return Judgment(old, new, questions.prompt(row), questions.categories(row), cluster_of(row), verdicts)
 
 
-def _verdict(row: Row, game: str, first_is_old: bool) -> Verdict:  # noqa: FBT001
+def _verdict(row: Row, game: str, first_is_old: bool) -> Verdict:  # noqa: FBT001 (a fact of the row)
     said = row[f"{game}_winner"]
     if said not in WINNERS:
         raise DataError(f"'{game}_winner' is {shown(said)}. {choose(said, WINNERS)}")

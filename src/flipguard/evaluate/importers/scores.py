@@ -1,7 +1,8 @@
 """Generic scores: rows `{"id", "score": number|null}` or `{"id", "correct": bool|null}`, one file per model.
 
 JSONL, a JSON array, CSV or Parquet. Where rows have both keys, `correct` counts: it is the decision, `score` the
-evidence; `--metric NAME` takes another key, a number or true and false.
+evidence; `--metric NAME` takes another key, a number or true and false. Where rows name several models in `model`,
+`FILE#MODEL` takes those of one.
 """
 
 from __future__ import annotations
@@ -29,14 +30,27 @@ def read(source: Source, intake: Intake) -> Run:
     """One model's graded answers."""
     name, metric = _metric(source, intake.metric)
 
-    def parse(row: Row) -> tuple[str, Key, Entry]:
+    def parse(row: Row) -> tuple[str, Key, Entry] | None:
+        model = _model(row)
+        if source.part not in (None, model):
+            return None
         graded = row if name == metric else _renamed(row, name, metric)
         answer = answer_of(graded, metric)
-        return "", key_of(row), Entry(answer, prompt_of(row), categories_of(row), cluster_of(row))
+        return model, key_of(row), Entry(answer, prompt_of(row), categories_of(row), cluster_of(row))
 
-    shelf = only(source, intake, gather(source, intake, parse))
+    shelves = gather(source, intake, parse)
+    if len(shelves) > 1:
+        names = [model or "(none)" for model in shelves]
+        raise DataError(
+            f"{source.path}: holds several models: {', '.join(names)}. Name the old and the new one: "
+            f"{source.path.name}#{names[0]} {source.path.name}#{names[1]}."
+        )
+    if not shelves and source.part is not None:
+        there = sorted({model for row in source.rows if (model := _model(row))})
+        raise DataError(f"{source.path}: no row has the model {shown(source.part)}. {_models(source.part, there)}")
+    shelf = only(source, intake, shelves)
     graded = {"": name} if name != metric else {}
-    return Run(_name(source), metric, shelf.taken(), (source.path,), shelf.duplicates, graded)
+    return Run(source.part or _name(source), metric, shelf.taken(), (source.path,), shelf.duplicates, graded)
 
 
 def _metric(source: Source, wanted: str | None) -> tuple[str, Metric]:
@@ -70,6 +84,14 @@ def _renamed(row: Row, name: str, metric: Metric) -> Row:
     return {**row, metric: value}
 
 
+def _model(row: Row) -> str:
+    model = row.get("model")
+    return model if isinstance(model, str) else ""
+
+
+def _models(wanted: str, there: list[str]) -> str:
+    return choose(wanted, there) if there else "Its rows name none in 'model'; leave '#' and it away."
+
+
 def _name(source: Source) -> str:
-    model = source.rows[0].get("model") if source.rows else None
-    return model if isinstance(model, str) and model else source.stem
+    return (_model(source.rows[0]) if source.rows else "") or source.stem
