@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.data_loader import SeedableRandomSampler
 from torch import Tensor
+from torch.utils.data import RandomSampler, SequentialSampler
 from transformers import Trainer
 
 from flipguard.objective import logprobs
@@ -14,6 +17,7 @@ from flipguard.objective.divergences import DIVERGENCES, cross_entropy
 from flipguard.train.guarded_loss import GuardedLoss
 from flipguard.train.reference import autocast
 from flipguard.train.scoring import Batch, Scorer
+from flipguard.train.sharding import COUNTED, CountingCollator, Fillable, Filled
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,9 @@ class OfflineTrainer(Trainer):
         scorer: Scorer,
         mixed: torch.dtype | None = None,
         reference: Reference | None = None,
+        train_dataset: Any,
+        eval_dataset: Any,
+        data_collator: Any,
         **trainer: Any,
     ) -> None:
         """Like Trainer, and with Eq. 11.
@@ -43,11 +50,19 @@ class OfflineTrainer(Trainer):
             scorer: reads log-probs off the model.
             mixed: the dtype of autocast, or None: trunk, head and reference compute in it alike.
             reference: π_0, where the divergence needs its whole distribution.
+            train_dataset: pairs.
+            eval_dataset: pairs, or None.
+            data_collator: makes a batch of pairs.
             trainer: what transformers.Trainer takes.
         """
-        super().__init__(**trainer)
+        super().__init__(
+            train_dataset=Fillable(train_dataset),
+            eval_dataset=None if eval_dataset is None else Fillable(eval_dataset),
+            data_collator=CountingCollator(data_collator),
+            **trainer,
+        )
         self.guarded_loss, self.scorer, self.mixed, self.reference = guarded_loss, scorer, mixed, reference
-        self.model_accepts_loss_kwargs = False  # the loss is a mean over pairs: Trainer scales it for accumulation
+        self.loss_is_scaled_for_ga = True  # by the pairs of the whole step, over micro-batches and processes
         self._sums: dict[str, dict[str, Tensor]] = {"train": {}, "eval": {}}
 
     def compute_loss(
@@ -55,16 +70,33 @@ class OfflineTrainer(Trainer):
         model: Any,
         inputs: Batch,
         return_outputs: bool = False,  # noqa: FBT001, FBT002 - Trainer's signature
-        num_items_in_batch: Any = None,  # noqa: ARG002 - Trainer's signature
+        num_items_in_batch: Tensor | None = None,
     ) -> Any:
-        """Eq. 11 on one batch of pairs; its metrics are kept until the next `log`."""
+        """Eq. 11 on one batch of pairs; its metrics are kept until the next `log`.
+
+        In training it is this batch's part of the mean over the `num_items_in_batch` pairs of the whole optimizer
+        step, times the number of processes, since gradients are averaged over them.
+        """
+        counted = inputs[COUNTED]
         with autocast(self.args.device, self.mixed):
             states = self.scorer.states(model, inputs)
             token_logps = self.scorer.token_logps(states, inputs)
             divergence = self._divergence(states, token_logps, inputs)
         loss, metrics = self.guarded_loss(token_logps, inputs, divergence)
-        self._remember(metrics, "train" if model.training else "eval")
+        if num_items_in_batch is None:
+            self._remember({**metrics, "loss": loss.detach().expand(len(token_logps) // 2)}, counted, "eval")
+        else:
+            self._remember(metrics, counted, "train")
+            loss = loss * (counted[0] * self.args.world_size / num_items_in_batch).to(loss.dtype)
         return (loss, {}) if return_outputs else loss
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], Tensor]:
+        """The micro-batches of one optimizer step, and how many pairs count in it over all processes."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        counted = torch.tensor(sum(int(batch[COUNTED]) for batch in batches), device=device)
+        return batches, self.accelerator.reduce(counted, reduction="sum")
 
     def prediction_step(
         self,
@@ -79,7 +111,7 @@ class OfflineTrainer(Trainer):
             return self.compute_loss(model, inputs).detach(), None, None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the means of all metrics since the last call, over all processes, to what Trainer logs."""
+        """Add the means of all metrics since the last call, over the pairs of all processes, to what Trainer logs."""
         if "train_runtime" not in logs:
             mode, prefix = ("eval", "eval_") if "eval_loss" in logs else ("train", "")
             for name, total in self._sums[mode].items():
@@ -104,8 +136,19 @@ class OfflineTrainer(Trainer):
             DIVERGENCES[self.guarded_loss.guard.divergence],
         )
 
-    def _remember(self, metrics: dict[str, Tensor], mode: str) -> None:
-        """Add [B] values to the running (sum, count) of each metric."""
+    def _remember(self, metrics: dict[str, Tensor], counted: Tensor, mode: str) -> None:
+        """Add [B] values to the running (sum, count) of each metric, where the batch counts."""
         for name, values in metrics.items():
-            total = torch.stack([values.double().sum(), values.new_tensor(len(values), dtype=torch.float64)])
+            total = torch.stack([values.double().sum().where(counted[0] > 0, 0.0), counted[0].double()])
             self._sums[mode][name] = self._sums[mode].get(name, torch.zeros_like(total)) + total
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        sampler = super()._get_train_sampler(train_dataset)
+        if self.args.world_size == 1 or self.args.dataloader_drop_last:
+            return sampler
+        if isinstance(sampler, RandomSampler):  # the order one process has
+            sampler = SeedableRandomSampler(sampler.data_source, data_seed=self.args.data_seed)
+        return Filled(sampler, self._train_batch_size * self.args.world_size)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        return Filled(SequentialSampler(eval_dataset), self.args.eval_batch_size * self.args.world_size)

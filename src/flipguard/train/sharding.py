@@ -1,0 +1,62 @@
+"""One epoch shared out over processes so that every row counts exactly once, whatever their number.
+
+Processes must take equally many steps, so the last batches are filled up with rows that are read but do not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate.data_loader import SeedableRandomSampler
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+COUNTED = "counted"  # of a batch: [1], how many of its examples count: all of them or none
+
+
+class Fillable(Dataset[tuple[Any, bool]]):
+    """The rows of `dataset`, each with whether it counts; an index beyond the last is a row that fills up a batch."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Any, bool]:
+        counts = index < len(self.dataset)
+        return self.dataset[index if counts else 0], counts
+
+
+class Filled(Sampler[int]):
+    """The indices of `sampler`, then those of rows that do not count, up to a multiple of `multiple`."""
+
+    def __init__(self, sampler: Any, multiple: int) -> None:
+        self.sampler, self.multiple = sampler, multiple
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self.multiple) * self.multiple
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self.sampler
+        yield from range(len(self.sampler), len(self))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Shuffle as for `epoch`, where the sampler shuffles."""
+        if isinstance(self.sampler, SeedableRandomSampler):
+            self.sampler.set_epoch(epoch)
+
+
+@dataclass(frozen=True)
+class CountingCollator:
+    """Batches the rows that count and says how many they are; where none counts, one row that does not."""
+
+    collator: Callable[[Sequence[Any]], dict[str, Tensor]]
+
+    def __call__(self, rows: Sequence[tuple[Any, bool]]) -> dict[str, Tensor]:
+        """What `collator` makes of them, and `counted` [1]."""
+        real = [row for row, counts in rows if counts]
+        return {**self.collator(real or [rows[0][0]]), COUNTED: torch.tensor([len(real)])}
