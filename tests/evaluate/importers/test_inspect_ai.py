@@ -3,6 +3,7 @@
 import json
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -280,6 +281,90 @@ def test_another_archive_is_not_a_log(tmp_path):
         target.writestr("sheet.xml", "x")
     with pytest.raises(DataError, match=r"inspect_ai \(it is an archive without header"):
         importers.read(tmp_path / "a.xlsx", Intake())
+
+
+@pytest.fixture
+def logs(save, tmp_path):
+    """A folder of logs of two models on two tasks, one of them in both packings, with other files beside."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "eval-set.json").write_text('{"eval_set_id": "x", "tasks": []}')
+    (tmp_path / "logs" / "notes.txt").write_text("x")
+    for model, good in (("org/old", "C"), ("org/new", "I")):
+        for task in ("maths", "chat"):
+            document = log(
+                [sample(1, good, output=None), sample(2)],
+                model=model,
+                task=f"lab/{task}",
+                created="2025-01-01T00:00:00",
+            )
+            save(document, f"logs/{model[4:]}_{task}.{'eval' if task == 'chat' else 'json'}")
+    return tmp_path / "logs"
+
+
+def test_a_folder_of_logs_is_one_run_a_model_with_each_task_a_slice(logs):
+    with pytest.raises(
+        DataError, match=r"logs of several models: org/new, org/old\. Name .*logs#org/new .*logs#org/old"
+    ):
+        read(logs)
+    comparison = compare_files(Path(f"{logs}#org/old"), Path(f"{logs}#org/new"), Options()).comparison
+    assert (comparison.old, comparison.new, comparison.n, comparison.negative_flips) == ("org/old", "org/new", 4, 2)
+    assert [(part.name, part.n, part.negative_flips) for part in comparison.slices] == [("chat", 2, 1), ("maths", 2, 1)]
+    with pytest.raises(DataError, match=r"no log of 'org/nwe'\. Did you mean 'org/new'"):
+        read(Path(f"{logs}#org/nwe"))
+
+
+def test_a_folder_of_one_task_is_read_like_its_log(logs):
+    alone = logs.parent / "alone"
+    alone.mkdir()
+    (logs / "old_chat.eval").rename(alone / "old_chat.eval")
+    assert read(alone.parent / "alone") == read(alone / "old_chat.eval")
+    deep = logs.parent / "deep"
+    deep.mkdir()
+    alone.rename(deep / "model")
+    assert list(read(deep).entries) == [(1, 0), (2, 0)]
+
+
+def test_a_task_that_ran_several_times_in_a_folder_needs_a_choice(logs, save):
+    again = log([sample(1, "P")], "cancelled", model="org/old", task="lab/maths", created="2025-02-01T00:00:00")
+    save(again, "logs/again.json")
+    old = Path(f"{logs}#org/old")
+    with pytest.raises(
+        DataError, match=r"maths ran several times: old_maths\.json \(success\), again\.json \(cancelled"
+    ):
+        read(old)
+    last = read(old, duplicates="last")
+    assert last.entries["maths/1", 0].answer.score == 0.5
+    assert "Of 2 logs of maths, again.json was taken." in last.notes
+    assert read(old, duplicates="first").entries["maths/1", 0].answer.score == 1.0
+
+
+def test_one_task_with_other_arguments_is_another_task(save, tmp_path):
+    (tmp_path / "logs").mkdir()
+    for subject in ("law", "art"):
+        save(log([sample(1)], task_args={"subject": subject}), f"logs/{subject}.json")
+    assert list(read(tmp_path / "logs").entries) == [('task {"subject":"art"}/1', 0), ('task {"subject":"law"}/1', 0)]
+
+
+def test_each_task_of_a_folder_may_have_its_scorer(save, tmp_path):
+    (tmp_path / "logs").mkdir()
+    scores = {"match": {"value": "C"}, "judge": {"value": 0.5}}
+    for task in ("a", "b"):
+        save(log([sample(1, scores=scores)], task=task), f"logs/{task}.json")
+    with pytest.raises(DataError, match=r"a\.json: has several scorers"):
+        read(tmp_path / "logs")
+    assert read(tmp_path / "logs", metric="judge").graded == {"a": "judge", "b": "judge"}
+    assert read(tmp_path / "logs", metric="a=judge b=match").graded == {"a": "judge", "b": "match"}
+    with pytest.raises(DataError, match="--metric c=judge: no such task"):
+        read(tmp_path / "logs", metric="c=judge")
+
+
+def test_a_damaged_log_in_a_folder_is_named(logs):
+    (logs / "new_chat.eval").write_bytes(b"PK\x03\x04")
+    with pytest.raises(DataError, match=r"new_chat\.eval: is not a whole zip archive"):
+        read(Path(f"{logs}#org/old"))
+    (logs / "new_chat.eval").write_bytes(b"text")
+    with pytest.raises(DataError, match=r"new_chat\.eval: "):
+        read(Path(f"{logs}#org/old"))
 
 
 REAL = {

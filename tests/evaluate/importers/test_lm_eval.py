@@ -183,6 +183,36 @@ def test_a_folder_holds_several_tasks_each_with_its_metric_and_slice(folder):
         read(folder, metric="arc_esy=acc")
 
 
+def about(number, key, value):
+    row = sample(number, acc=1)
+    return {**row, "doc": {**row["doc"], key: value}}
+
+
+@pytest.mark.parametrize("key", ["category", "subject"])
+def test_what_a_document_is_about_is_its_slice(write, key):
+    run = read(write("a.jsonl", [about(i, key, ("law", "art", "")[i % 3]) for i in range(6)]))
+    assert [entry.categories for entry in run.entries.values()] == [("law",), ("art",), ()] * 2
+
+
+@pytest.mark.parametrize("value", ["law", None, 7, ["law"], {"a": 1}, ""])
+def test_a_subject_that_all_documents_share_is_no_slice(write, value):
+    run = read(write("a.jsonl", [about(i, "subject", value) for i in range(6)]))
+    assert {entry.categories for entry in run.entries.values()} == {()}
+
+
+def test_subjects_that_nearly_every_document_has_for_itself_are_no_slices(write):
+    run = read(write("a.jsonl", [about(i, "subject", f"person {i % 4}") for i in range(6)]))
+    assert {entry.categories for entry in run.entries.values()} == {()}
+
+
+def test_in_a_folder_the_subjects_of_a_task_stand_beside_the_task(folder):
+    rows = [{**about(i, "category", f"kind {i % 2}"), "exact_match": 1.0, "metrics": ["exact_match"]} for i in range(4)]
+    path = next(folder.glob("samples_gsm8k*"))
+    path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    slices = {entry.categories for entry in read(folder).entries.values()}
+    assert slices == {("arc_easy",), ("gsm8k", "gsm8k/kind 0"), ("gsm8k", "gsm8k/kind 1")}
+
+
 def test_a_task_that_ran_twice_needs_a_choice(folder):
     again = folder / "samples_gsm8k_2025-06-01T00-00-00.1.jsonl.gz"
     again.write_bytes(gzip.compress(orjson.dumps(sample(0, exact_match=0.0))))
@@ -215,6 +245,7 @@ def test_two_real_runs_of_truthfulqa_have_the_counts_of_an_independent_script(sh
     run = read(logs / names[0], metric=metric)
     assert sum(scores(run)) / 817 == pytest.approx(fact["mean_run1_reported"])
     assert run.name == "EleutherAI/gpt-neo-125M"
+    assert len({entry.categories for entry in run.entries.values()}) == 38
     assert sum(pair.old.completion == pair.new.completion for pair in result.pairs) == fact["same_resps"]
 
 

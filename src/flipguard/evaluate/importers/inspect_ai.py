@@ -1,8 +1,9 @@
-"""Inspect logs, `.eval` or `.json`, versions 2 and 3: one model's samples, epochs as repeats.
+"""Inspect logs, `.eval` or `.json`, versions 2 and 3, or a folder of them: one model's samples, epochs as repeats.
 
 C is right and I wrong; P counts half and N, no answer, nothing, as Inspect has it. `--metric SCORER` chooses among
 several scorers, `--metric SCORER.KEY` within a scorer that leaves several values. A sample with an error, without a
 score, or that a cancelled log never ran, is not graded; one stopped by a limit keeps the score it got, and is counted.
+In a folder each task is a slice, and `--metric TASK=SCORER` chooses for each.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from flipguard.errors import DataError, choose, shown
 from flipguard.evaluate.comparison import Answer
 from flipguard.evaluate.fields import key_of, prompt_of
+from flipguard.evaluate.importers.inspect_folder import holds_logs, read_folder
 from flipguard.evaluate.importers.inspect_messages import answer_text, resolved, stopped_at
 from flipguard.evaluate.intake import Intake, Shelf
 from flipguard.evaluate.numbers import graded, number_of, scale_of
@@ -42,6 +44,8 @@ def recognise(source: Source) -> str | None:
     """A log is a document with `eval` and `status`; an archive has a header, or the journal of one that broke off."""
     if source.kind == "zip":
         return _why_not_archive(source)
+    if source.kind == "folder":
+        return None if holds_logs(source.path) else "it is a folder without logs, .eval or .json"
     document = source.document
     if isinstance(document, dict):
         found = isinstance(document.get("eval"), dict) and ("status" in document or "plan" in document)
@@ -50,8 +54,14 @@ def recognise(source: Source) -> str | None:
 
 
 def read(source: Source, intake: Intake) -> Run:
-    """The samples of one log."""
-    header, samples = _open(source)
+    """The samples of one log, or of one log for each task in a folder."""
+    if source.kind == "folder":
+        return read_folder(source, intake, _header, _read)
+    return _read(source, intake)
+
+
+def _read(source: Source, intake: Intake) -> Run:
+    header, samples = _header(source), _samples(source)
     spec = _object(header, "eval")
     status = header.get("status", "started")
     shelf: Shelf[Sample] = Shelf(source, intake.duplicates)
@@ -95,21 +105,30 @@ def _why_not_archive(source: Source) -> str | None:
     return None if found else "it is an archive without header.json and samples/"
 
 
-def _open(source: Source) -> tuple[Row, Iterator[Any]]:
-    """The header of the log, and its samples one by one."""
+def _header(source: Source) -> Row:
+    """What the log says of itself."""
     if source.kind != "zip":
         if not isinstance(source.document, dict):
             raise DataError(f"{source.path}: {source.fault or 'is not one JSON object'}.")
-        samples = source.document.get("samples")
-        return source.document, iter(samples if isinstance(samples, list) else [])
+        return source.document
     from flipguard.evaluate import archive
 
     heads = dict(archive.documents(source.path, lambda name: name in ("header.json", "_journal/start.json")))
     header = heads.get("header.json", heads.get("_journal/start.json"))
     if not isinstance(header, dict):
         raise DataError(f"{source.path}: its header is missing or not an object.")
-    samples = archive.documents(source.path, lambda name: name.startswith("samples/") and name.endswith(".json"))
-    return header, (document for _, document in samples)
+    return header
+
+
+def _samples(source: Source) -> Iterator[Any]:
+    """The samples of the log, one by one."""
+    if source.kind != "zip":
+        samples = source.document.get("samples")
+        return iter(samples if isinstance(samples, list) else [])
+    from flipguard.evaluate import archive
+
+    wanted = archive.documents(source.path, lambda name: name.startswith("samples/") and name.endswith(".json"))
+    return (document for _, document in wanted)
 
 
 def _key(row: Any) -> Key:

@@ -3,7 +3,8 @@
 Answers are joined by the hash of their document. `--metric` says what grades them: `acc`, `exact_match,strict-match`
 (with the filter, as the harness writes it), and where a folder holds several tasks `gsm8k=exact_match,strict-match`,
 one word for each task. Without it, the only metric counts, or the first of DEFAULTS; several filters need a choice.
-A metric that is 0 or 1 throughout is right or wrong, any other a score, which the margin applies to.
+A metric that is 0 or 1 throughout is right or wrong, any other a score, which the margin applies to. The category or
+subject of a document is its slice where a task has several.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ BY_THE_HARNESS = {"doc_id", "doc", "target", "arguments", "resps", "filtered_res
 HASHES = {"doc_hash", "prompt_hash", "target_hash"}
 NAME = re.compile(r"samples_(?P<task>.+)_(?P<time>[^_]+)\.jsonl(\.gz)?")
 NO_FILTER = "none"
+SUBJECTS = ("category", "subject")  # keys of a document that say what it is about
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def _task(source: Source, intake: Intake, results: Row, *, several: bool) -> Tas
     there, lists = _metrics(source.rows)
     chosen, note = _choose(source.path, metric, there, lists, name)
     grade = Grade(chosen, filter_name or "", -1 if _falls(results, name, chosen) else 1)
-    shelves = gather(source, intake, partial(_parse, grade=grade, task=name if several else ""), lenient=True)
+    shelves = gather(source, intake, partial(_parse, grade=grade), lenient=True)
     if not filter_name and len(shelves) > 1:
         filters = ", ".join(f"{chosen},{each}" for each in shelves)
         raise DataError(
@@ -111,20 +113,39 @@ def _task(source: Source, intake: Intake, results: Row, *, several: bool) -> Tas
     if filter_name and shelves and filter_name not in shelves:
         raise DataError(f"{source.path}: --metric {intake.metric}: no such filter. {choose(filter_name, shelves)}")
     shelf = shelves.get(taken) or Shelf[Entry](source, intake.duplicates)
-    items = ranked(shelf.taken())
+    items = _sliced(ranked(shelf.taken()), name if several else "")
     return Task(name, Grade(chosen, taken, grade.sign), items, shelf.duplicates, note)
 
 
-def _parse(row: Row, grade: Grade, task: str) -> tuple[str, Key, Entry]:
+def _parse(row: Row, grade: Grade) -> tuple[str, Key, Entry]:
     if grade.metric not in row:
         raise DataError(f"'{grade.metric}' is missing; the row has {', '.join(map(shown, list(row)[:20]))}.")
     value = number_of(grade.metric, row[grade.metric])
     answer = graded(grade.metric, value if value is None else grade.sign * value, _completion(row))
     number = row.get("doc_id")
     ordinal = number if isinstance(number, int) and number >= 0 else 0
-    entry = Entry(answer, _prompt(row), (task,) if task else (), None, _target(row))
+    entry = Entry(answer, _prompt(row), _subject(row), None, _target(row))
     filter_name = row.get("filter", NO_FILTER)
     return filter_name if isinstance(filter_name, str) else shown(filter_name), (_document_hash(row), ordinal), entry
+
+
+def _subject(row: Row) -> tuple[str, ...]:
+    doc = row.get("doc")
+    told = [doc.get(name) for name in SUBJECTS] if isinstance(doc, dict) else []
+    return next(((text,) for text in told if isinstance(text, str) and text.strip()), ())
+
+
+def _sliced(items: dict[Key, Entry], task: str) -> dict[Key, Entry]:
+    """The slices of each answer: its task where there are several, and its subject where that tells answers apart."""
+    subjects = {entry.categories for entry in items.values()}
+    telling = 1 < len(subjects) <= len(items) // 2
+    if telling and not task:
+        return items
+    first = (task,) if task else ()
+    return {
+        key: replace(entry, categories=(*first, *(f"{task}/{name}" for name in entry.categories if telling)))
+        for key, entry in items.items()
+    }
 
 
 def _wanted(metric: str | None, task: str) -> tuple[str, str]:
