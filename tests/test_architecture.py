@@ -20,8 +20,9 @@ MAY_IMPORT = {
     "functions": {"errors"},
     "scorers": {"errors", "records", "functions"},
     "objective": set(),
-    "evaluate": FOUNDATION,
-    "train": FOUNDATION | {"objective"},
+    "rewards": FOUNDATION,
+    "evaluate": FOUNDATION | {"rewards"},  # within judges/reward_model.py alone, see below
+    "train": FOUNDATION | {"objective", "rewards"},
     "sandbox": FOUNDATION,
 }
 EVERYTHING = {"cli", "demo", "options", "__init__"}  # the verbs, each importing what it needs when it runs
@@ -72,6 +73,11 @@ def test_imports_follow_the_arrows(path):
 def test_nobody_imports_the_command_line():
     callers = {room(path) for path in FILES if {"cli", "demo", "options"} & set(imported(path))}
     assert callers <= {"cli", "demo"}
+
+
+def test_only_the_judge_that_asks_a_reward_model_knows_rewards():
+    askers = {path.name for path in (SOURCE / "evaluate").rglob("*.py") if "rewards" in set(imported(path))}
+    assert askers <= {"reward_model.py"}
 
 
 def test_report_views_compute_nothing():

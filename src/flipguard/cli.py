@@ -135,10 +135,10 @@ def generate(arguments: Arguments) -> int:
 def judge(arguments: Arguments) -> int:
     """Grade two models' answers to the same prompts: generations -> judgments.jsonl.
 
-    A judge is exact_match (against each row's "reference") or a scorer of yours,
-    package.module:function, with the signature of TRL's reward functions:
+    A judge is exact_match (against each row's "reference"), reward_model (--model
+    names a folder, hub id or URL), or a scorer of yours, package.module:function:
     f(prompts, completions, **columns) -> list of numbers, None where it cannot
-    tell. Resumes like generate.
+    tell, as TRL's reward functions are. Resumes like generate.
     """
     from flipguard.evaluate.judge import JudgeOptions
     from flipguard.evaluate.judge import judge as run

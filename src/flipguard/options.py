@@ -53,7 +53,8 @@ def generate(parser: argparse.ArgumentParser) -> None:
 def judge(parser: argparse.ArgumentParser) -> None:
     """Who grades what."""
     add = parser.add_argument
-    add("--judge", required=True, help="exact_match, or package.module:function")
+    add("--judge", required=True, help="exact_match, reward_model, or package.module:function")
+    add("--model", help="what reward_model asks: a model folder, hub id or URL")
     add("--old", type=Path, required=True, help="generations of the model before")
     add("--new", type=Path, required=True, help="generations of the model after")
     add("--out", type=Path, required=True, help="JSONL to write")

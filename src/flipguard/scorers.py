@@ -35,6 +35,7 @@ class Scorer:
         sha256: of that file, or of the weights behind it; an edited scorer is another one.
         grade: "correct" if its 1.0 and 0.0 mean right and wrong, else "score".
         ungraded: what its None means.
+        told: asked at the end: what the reader must know of how the answers were graded, or None.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Scorer:
     sha256: str | None
     grade: Literal["score", "correct"] = "score"
     ungraded: str = "the scorer returned None"
+    told: Callable[[], str | None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ when something is amiss:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ class JudgeOptions:
 
     Attributes:
         judge: a name of `judges.JUDGES`, or package.module:function; the current folder is searched too.
+        model: what the judge reward_model asks: a folder, hub id, URL or function.
         old: generations of the model before the update.
         new: generations of the model after it.
         out: JSONL of judgment rows.
@@ -50,6 +52,7 @@ class JudgeOptions:
     old: Path
     new: Path
     out: Path
+    model: str | None = None
     batch_size: int = 64
     overwrite: bool = False
 
@@ -85,7 +88,7 @@ def judge(options: JudgeOptions) -> JudgeSummary:
         range(at, min(at + options.batch_size, len(keys))) for at in range(0, len(keys), options.batch_size)
     ]
     with importable_here():
-        scorer = find_scorer(options.judge)
+        scorer = find_scorer(options.judge, options.model)
         columns = column_keys([item.row for side in (old, new) for item in side.values()])
 
         def work(number: int) -> list[Row]:
@@ -107,6 +110,8 @@ def judge(options: JudgeOptions) -> JudgeSummary:
             overwrite=options.overwrite,
             label="judge",
         )
+        if remark := scorer.told():
+            sys.stderr.write(f"{scorer.name}: {remark}\n")
     return JudgeSummary(
         out=options.out,
         rows=written.rows,

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from flipguard.errors import JudgeError, choose
 from flipguard.evaluate.judges import JUDGES
-from flipguard.functions import find_function
 from flipguard.records import Row
 from flipguard.scorers import Answered, Grade, Scorer, grade, user_scorer
 
@@ -15,18 +14,24 @@ GENERATED = ("completion", "model", "finish_reason", "repeat", "error")
 """The keys of a generation row that are not of its prompt row."""
 
 
-def find_scorer(name: str) -> Scorer:
+def find_scorer(name: str, model: str | None = None) -> Scorer:
     """The judge called `name`, or the function `package.module:function` stands for.
+
+    Args:
+        name: of a judge or function.
+        model: what the judge asks, if it asks one.
 
     Raises:
         JudgeError: there is none, or it cannot take the columns.
     """
     if name in JUDGES:
         module = importlib.import_module(f"flipguard.evaluate.judges.{name}")
-        found = find_function(f"{module.__name__}:{name}", "--judge")
-        return Scorer(name, found.function, found.file, found.sha256, module.GRADE, module.UNGRADED)
+        scorer: Scorer = module.open_judge(model)
+        return scorer
     if ":" not in name:
         raise JudgeError(f"--judge: '{name}' is unknown. {choose(name, JUDGES)} Or write package.module:function.")
+    if model is not None:
+        raise JudgeError(f"--model {model}: a function asks no model. Leave --model out, or --judge reward_model.")
     return user_scorer(name, "--judge")
 
 

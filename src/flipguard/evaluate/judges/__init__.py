@@ -1,7 +1,3 @@
-"""Ways to grade answers, one file each: a scorer named as its file, and two constants.
+"""Ways to grade answers, one file each, with `open_judge(model) -> Scorer`; `model` is `--model`, or None."""
 
-`GRADE` says whether its 1.0 and 0.0 mean right and wrong ("correct") or any number goes ("score"); `UNGRADED` says what
-it means when it returns None.
-"""
-
-JUDGES = ("exact_match",)
+JUDGES = ("exact_match", "reward_model")

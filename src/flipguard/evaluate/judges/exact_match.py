@@ -11,9 +11,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from flipguard.errors import JudgeError, shown
+from flipguard.functions import find_function
+from flipguard.scorers import Scorer
 
-GRADE = "correct"
-UNGRADED = "no reference"
+
+def open_judge(model: str | None) -> Scorer:
+    """The scorer below; it needs no model."""
+    if model is not None:
+        raise JudgeError(f"--model {model}: exact_match asks no model. Leave --model out, or --judge reward_model.")
+    found = find_function(f"{__name__}:exact_match", "--judge")
+    return Scorer("exact_match", found.function, found.file, found.sha256, "correct", "no reference")
 
 
 def exact_match(
