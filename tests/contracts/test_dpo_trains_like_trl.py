@@ -15,7 +15,7 @@ from flipguard.train.run import train
 pytestmark = pytest.mark.slow
 
 STEPS, BATCH, RATE, SEED = 12, 4, 1e-2, 7
-LOSSES = {"dpo": "sigmoid", "ipo": "ipo", "hinge": "hinge"}
+LOSSES = {"dpo": "sigmoid", "ipo": "ipo", "hinge": "hinge", "nca": "nca_pair", "apo_zero": "apo_zero"}
 
 
 @pytest.fixture

@@ -1,10 +1,14 @@
 """Our pairwise losses are TRL's numbers: its DPOTrainer really runs, on the same weights and the same batch."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from flipguard.objective.logprobs import completion_lengths, sequence_logps, token_logps
-from flipguard.objective.preference import PREFERENCE_LOSSES, PairLogps, rpo
+from flipguard.objective.pairs import PairLogps
+from flipguard.objective.preference import PREFERENCE_LOSSES, rpo
+from flipguard.objective.reference_free import cpo, orpo, simpo
 
 pytestmark = [
     pytest.mark.slow,
@@ -17,7 +21,10 @@ PAIRS = [
     {"prompt": "name a fruit", "chosen": " apple", "rejected": " the fruit is what is the name of a fruit"},
     {"prompt": "is it blue", "chosen": " it is not green it is blue", "rejected": " it is not"},
 ]
-TRL_NAMES = {"dpo": "sigmoid", "ipo": "ipo", "hinge": "hinge"}
+TRL_NAMES = {
+    "dpo": "sigmoid", "ipo": "ipo", "hinge": "hinge",
+    "apo_zero": "apo_zero", "apo_down": "apo_down", "nca": "nca_pair", "sppo": "sppo_hard",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -107,11 +114,11 @@ def gradients(trainer, loss):
 @pytest.mark.parametrize("beta", [0.05, 0.1, 1.0])
 @pytest.mark.parametrize("name", TRL_NAMES)
 def test_loss_and_gradients_equal_those_of_trl(trainer, batch, name, beta):
-    ours = PREFERENCE_LOSSES[name](our_pairs(trainer, batch), beta=beta).mean()
+    ours = PREFERENCE_LOSSES[name].function(our_pairs(trainer, batch), beta=beta).mean()
     theirs = their_loss(trainer, batch, beta=beta, **{TRL_NAMES[name]: 1.0})
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-6, abs=1e-6)
     for mine, other in zip(gradients(trainer, ours), gradients(trainer, theirs), strict=True):
-        assert (mine - other).norm() <= 1e-5 * other.norm()
+        assert (mine - other).norm() <= 1e-5 * other.norm() + 5e-6  # TRL's 1 - sigmoid cancels where it saturates
 
 
 def test_rpo_equals_trl_sigmoid_plus_sft_on_one_pair(trainer, batch):
@@ -119,6 +126,37 @@ def test_rpo_equals_trl_sigmoid_plus_sft_on_one_pair(trainer, batch):
     pair = {key: column[[0, len(PAIRS)]] for key, column in batch.items()}
     ours = rpo(our_pairs(trainer, pair), beta=0.1, alpha=0.7).mean()
     assert ours.item() == pytest.approx(their_loss(trainer, pair, beta=0.1, sigmoid=1.0, sft=0.7).item(), rel=1e-6)
+
+
+@pytest.fixture
+def reference_free_pairs():
+    """Log-probabilities as a model might give them, and the averages that TRL computes of them."""
+    rng = torch.Generator().manual_seed(0)
+    chosen, rejected = (-30 * torch.rand(2, 5, generator=rng) - 0.5).unbind(0)
+    lengths = torch.randint(1, 12, (2, 5), generator=rng).unbind(0)
+    return PairLogps(chosen, rejected, chosen * 0, rejected * 0, *lengths)
+
+
+@pytest.mark.parametrize("beta", [0.1, 2.0])
+def test_cpo_and_simpo_equal_those_of_trl(reference_free_pairs, beta):
+    from trl.experimental.cpo import CPOTrainer
+
+    pairs, cpu = reference_free_pairs, SimpleNamespace(device="cpu")
+    settings = {"beta": beta, "alpha": 0.0, "label_smoothing": 0.0, "accelerator": cpu, "simpo_gamma": 0.7}
+    sums, means = (pairs.policy_chosen, pairs.policy_rejected), (pairs.mean_chosen, pairs.mean_rejected)
+    theirs = CPOTrainer.cpo_loss(SimpleNamespace(loss_type="sigmoid", **settings), *sums)[0]
+    torch.testing.assert_close(cpo(pairs, beta=beta, alpha=0.0), theirs)
+    theirs = CPOTrainer.cpo_loss(SimpleNamespace(loss_type="simpo", **settings), *means)[0]
+    torch.testing.assert_close(simpo(pairs, beta=beta, target_margin=0.7), theirs)
+
+
+def test_the_odds_ratio_of_orpo_equals_that_of_trl(reference_free_pairs):
+    from trl.experimental.orpo import ORPOTrainer
+
+    pairs = reference_free_pairs
+    trainer = SimpleNamespace(beta=0.3, accelerator=SimpleNamespace(device="cpu"))
+    theirs = ORPOTrainer.odds_ratio_loss(trainer, pairs.mean_chosen, pairs.mean_rejected)[0]
+    torch.testing.assert_close(orpo(pairs, beta=0.3), -pairs.mean_chosen - theirs)
 
 
 def test_sums_of_log_probabilities_equal_those_of_trl(trainer, batch):

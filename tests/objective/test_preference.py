@@ -7,21 +7,27 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flipguard.objective.pairs import PairLogps
 from flipguard.objective.preference import (
     PREFERENCE_LOSSES,
-    PairLogps,
+    apo_down,
+    apo_zero,
     dpo,
     dpop,
     hinge,
     implicit_rewards,
     ipo,
+    nca,
     rpo,
+    sppo,
 )
+from flipguard.objective.unpaired import UnpairedLogps
 
 B = 4
 few = settings(deadline=None, max_examples=15)
 seeds = st.integers(0, 2**31)
 betas = st.floats(0.01, 1.0)
+REFERENCED = {name for name, row in PREFERENCE_LOSSES.items() if not row.reference_free}
 every_loss = pytest.mark.parametrize("name", sorted(PREFERENCE_LOSSES))
 
 
@@ -37,6 +43,17 @@ def pairs(seed=0, *, spread=1.0, dtype=torch.float64):
     return PairLogps(chosen, rejected, ref_chosen, ref_rejected, *lengths.unbind(0))
 
 
+def losses_of(name, logps, *, beta):
+    """[B] of any loss; of an unpaired one, both completions of a pair are rows of their own."""
+    row = PREFERENCE_LOSSES[name]
+    if not row.unpaired:
+        return row.function(logps, beta=beta)
+    policy, ref = torch.cat(logps[:2]), torch.cat(logps[2:4])
+    desirable = torch.arange(len(policy)) < len(policy) // 2
+    losses = row.function(UnpairedLogps(policy, ref, desirable, ref.new_zeros(())), beta=beta)
+    return losses.view(2, -1).sum(0)
+
+
 def unchanged(seed=0, dtype=torch.float64):
     return pairs(seed, spread=0.0, dtype=dtype)
 
@@ -47,7 +64,7 @@ def unchanged(seed=0, dtype=torch.float64):
 @every_loss
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_one_loss_per_pair_in_the_dtype_of_its_inputs(name, dtype):
-    losses = PREFERENCE_LOSSES[name](pairs(dtype=dtype), beta=0.1)
+    losses = losses_of(name, pairs(dtype=dtype), beta=0.1)
     assert losses.shape == (B,)
     assert losses.dtype == dtype
 
@@ -56,7 +73,7 @@ def test_one_loss_per_pair_in_the_dtype_of_its_inputs(name, dtype):
 @few
 @given(seed=seeds, beta=betas)
 def test_a_loss_is_never_negative(name, seed, beta):
-    assert (PREFERENCE_LOSSES[name](pairs(seed, spread=10.0), beta=beta) >= 0).all()
+    assert (losses_of(name, pairs(seed, spread=10.0), beta=beta) >= 0).all()
 
 
 @every_loss
@@ -66,17 +83,17 @@ def test_gradients_are_those_of_finite_differences(name, seed, beta):
     logps = pairs(seed, spread=0.3)
 
     def loss(chosen, rejected):
-        return PREFERENCE_LOSSES[name](logps._replace(policy_chosen=chosen, policy_rejected=rejected), beta=beta)
+        return losses_of(name, logps._replace(policy_chosen=chosen, policy_rejected=rejected), beta=beta)
 
     assert torch.autograd.gradcheck(loss, (logps.policy_chosen, logps.policy_rejected), atol=1e-4)
 
 
-@every_loss
+@pytest.mark.parametrize("name", sorted(PREFERENCE_LOSSES.keys() - {"apo_down"}))
 @few
 @given(seed=seeds, beta=betas)
 def test_descent_starts_by_raising_the_chosen_and_lowering_the_rejected(name, seed, beta):
     logps = unchanged(seed)
-    PREFERENCE_LOSSES[name](logps, beta=beta).sum().backward()
+    losses_of(name, logps, beta=beta).sum().backward()
     assert (logps.policy_chosen.grad < 0).all()
     assert (logps.policy_rejected.grad > 0).all()
 
@@ -88,7 +105,7 @@ def test_descent_starts_by_raising_the_chosen_and_lowering_the_rejected(name, se
 def test_extreme_log_ratios_leave_loss_and_gradient_finite(name, dtype, c, r):
     zeros = torch.zeros(1, dtype=dtype)
     chosen, rejected = (zeros + c).requires_grad_(), (zeros + r).requires_grad_()
-    losses = PREFERENCE_LOSSES[name](PairLogps(chosen, rejected, zeros, zeros, zeros + 1, zeros + 1), beta=1.0)
+    losses = losses_of(name, PairLogps(chosen, rejected, zeros, zeros, zeros + 1, zeros + 1), beta=1.0)
     losses.sum().backward()
     assert losses.isfinite().all()
     assert chosen.grad.isfinite().all()
@@ -100,26 +117,36 @@ def test_extreme_log_ratios_leave_loss_and_gradient_finite(name, dtype, c, r):
 @given(seed=seeds, beta=betas)
 def test_a_pair_is_scored_alone(name, seed, beta):
     logps = pairs(seed)
-    alone = [PREFERENCE_LOSSES[name](PairLogps(*(column[b : b + 1] for column in logps)), beta=beta) for b in range(B)]
-    torch.testing.assert_close(torch.cat(alone), PREFERENCE_LOSSES[name](logps, beta=beta))
+    alone = [losses_of(name, PairLogps(*(column[b : b + 1] for column in logps)), beta=beta) for b in range(B)]
+    torch.testing.assert_close(torch.cat(alone), losses_of(name, logps, beta=beta))
 
 
 @every_loss
 def test_empty_completions_are_no_division_by_zero(name):
     zeros = torch.zeros(1, dtype=torch.float64)
-    losses = PREFERENCE_LOSSES[name](PairLogps(zeros, zeros, zeros, zeros, zeros.long(), zeros.long()), beta=0.1)
+    losses = losses_of(name, PairLogps(zeros, zeros, zeros, zeros, zeros.long(), zeros.long()), beta=0.1)
     assert losses.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["dpo", "hinge", "ipo"])
+@pytest.mark.parametrize("name", sorted(REFERENCED - {"rpo"}))
 @few
 @given(seed=seeds, shift=st.floats(-50, 50))
 def test_a_shift_of_both_models_changes_nothing(name, seed, shift):
     """Only log-ratios matter: what both models say about a completion cancels."""
     logps = pairs(seed)
     moved = PairLogps(*(column + shift for column in logps[:4]), *logps[4:])
-    losses = [PREFERENCE_LOSSES[name](batch, beta=0.1) for batch in (logps, moved)]
+    losses = [losses_of(name, batch, beta=0.1) for batch in (logps, moved)]
     torch.testing.assert_close(*losses, rtol=0, atol=1e-9)
+
+
+@every_loss
+@few
+@given(seed=seeds, beta=betas)
+def test_the_table_says_truly_who_looks_at_the_reference(name, seed, beta):
+    logps = pairs(seed)
+    other = logps._replace(ref_chosen=logps.ref_chosen - 1.0)
+    same = torch.equal(losses_of(name, logps, beta=beta), losses_of(name, other, beta=beta))
+    assert same is PREFERENCE_LOSSES[name].reference_free
 
 
 # -- each one's own identities ----------------------------------------------------------------------------------------
@@ -247,6 +274,53 @@ def test_rpo_adds_the_negative_log_likelihood_per_token_of_the_chosen(seed, beta
     added = rpo(logps, beta=beta, alpha=alpha) - dpo(logps, beta=beta)
     expected = [-alpha * logps.policy_chosen[b].item() / logps.chosen_lengths[b].item() for b in range(B)]
     assert added.tolist() == pytest.approx(expected, abs=1e-9)
+
+
+@few
+@given(seed=seeds, beta=betas)
+def test_dpo_without_a_reference_is_dpo_against_a_uniform_one(seed, beta):
+    logps = pairs(seed)
+    uniform = logps._replace(ref_chosen=logps.ref_chosen * 0 - 7.0, ref_rejected=logps.ref_rejected * 0 - 7.0)
+    torch.testing.assert_close(dpo(logps, beta=beta, reference_free=True), dpo(uniform, beta=beta))
+
+
+@few
+@given(seed=seeds, beta=betas)
+def test_apo_zero_starts_at_one_and_stays_between_zero_and_two(seed, beta):
+    torch.testing.assert_close(apo_zero(unchanged(seed), beta=beta), torch.ones(B, dtype=torch.float64))
+    assert (apo_zero(pairs(seed, spread=100.0), beta=beta) <= 2).all()
+
+
+@few
+@given(seed=seeds, beta=betas)
+def test_apo_down_leaves_the_chosen_at_first_and_then_lowers_it_behind_the_rejected(seed, beta):
+    start = unchanged(seed)
+    apo_down(start, beta=beta).sum().backward()
+    torch.testing.assert_close(start.policy_chosen.grad, torch.zeros(B, dtype=torch.float64), rtol=0, atol=1e-12)
+    assert (start.policy_rejected.grad > 0).all()
+    later = start._replace(policy_chosen=start.ref_chosen.clone().requires_grad_())
+    later = later._replace(policy_rejected=(start.ref_rejected - 1 / beta).requires_grad_())
+    apo_down(later, beta=beta).sum().backward()
+    assert (later.policy_chosen.grad > 0).all()
+
+
+@few
+@given(seed=seeds, beta=betas)
+def test_nca_rests_where_the_chosen_gained_log_two_over_beta(seed, beta):
+    start = unchanged(seed)
+    rested = start._replace(policy_chosen=(start.ref_chosen + math.log(2) / beta).requires_grad_())
+    nca(rested, beta=beta).sum().backward()
+    torch.testing.assert_close(rested.policy_chosen.grad, torch.zeros(B, dtype=torch.float64), rtol=0, atol=1e-9)
+
+
+@few
+@given(seed=seeds, beta=betas)
+def test_sppo_rests_half_a_step_of_one_over_beta_up_and_down(seed, beta):
+    start = unchanged(seed)
+    rested = start._replace(
+        policy_chosen=start.ref_chosen + 0.5 / beta, policy_rejected=start.ref_rejected - 0.5 / beta
+    )
+    torch.testing.assert_close(sppo(rested, beta=beta), torch.zeros(B, dtype=torch.float64), rtol=0, atol=1e-9)
 
 
 def test_an_unchanged_policy_earns_no_implicit_reward():

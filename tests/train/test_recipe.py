@@ -12,7 +12,7 @@ from flipguard.errors import RecipeError
 from flipguard.objective import constraint
 from flipguard.objective.divergences import DIVERGENCE_NAMES
 from flipguard.objective.preference import PREFERENCE_LOSSES
-from flipguard.train.guarded_loss import RANGES
+from flipguard.train.guarded_loss import FLAGS, RANGES
 from flipguard.train.recipe import Algorithm, Divergence, Gate, load_recipe
 
 BASE = "algorithm: dpo\nmodel: ./m\ndata: {train: pairs.jsonl}\n"
@@ -114,14 +114,15 @@ def test_an_override_is_checked_like_the_file_and_named_like_the_command_line(wr
 
 
 def test_a_recipe_offers_exactly_what_the_tables_hold():
-    assert get_args(Algorithm) == ("sft", *PREFERENCE_LOSSES)
+    assert get_args(Algorithm) == ("sft", *(name for name, row in PREFERENCE_LOSSES.items() if not row.unpaired))
     assert get_args(Divergence) == DIVERGENCE_NAMES
     assert get_args(Gate) == get_args(constraint.Gate)
 
 
 def test_every_hyper_parameter_of_every_loss_has_a_range():
-    known = {name for loss in PREFERENCE_LOSSES.values() for name in inspect.signature(loss).parameters} - {"logps"}
-    assert known == RANGES.keys()
+    losses = [row.function for row in PREFERENCE_LOSSES.values()]
+    known = {name for loss in losses for name in inspect.signature(loss).parameters} - {"logps"}
+    assert known == RANGES.keys() | FLAGS
 
 
 @given(text=st.text(max_size=80))

@@ -1,6 +1,6 @@
 """Pairwise alignment losses: the first term of Eq. 11, one pure function each.
 
-All of them see a pair through log pi / pi_0 of its two completions: c of the chosen, r of the rejected. They take
+Those here see a pair through log pi / pi_0 of its two completions: c of the chosen, r of the rejected. They take
 `PairLogps` and return [B] losses, one per pair; the caller averages. Keyword-only parameters are the hyper-parameters,
 and so the keys a recipe may set under `loss`. To add one, write the function and add a row to the table below.
 """
@@ -13,32 +13,9 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
-
-class PairLogps(NamedTuple):
-    """What both models say about a batch of pairs: sums over completion tokens, in nats, and how many tokens."""
-
-    policy_chosen: Tensor
-    """[B] log pi(y_c | x), differentiable."""
-    policy_rejected: Tensor
-    """[B] log pi(y_r | x), differentiable."""
-    ref_chosen: Tensor
-    """[B] log pi_0(y_c | x)."""
-    ref_rejected: Tensor
-    """[B] log pi_0(y_r | x)."""
-    chosen_lengths: Tensor
-    """[B] scored tokens of y_c."""
-    rejected_lengths: Tensor
-    """[B] scored tokens of y_r."""
-
-    @property
-    def c(self) -> Tensor:
-        """[B] log pi(y_c | x) / pi_0(y_c | x), in nats."""
-        return self.policy_chosen - self.ref_chosen
-
-    @property
-    def r(self) -> Tensor:
-        """[B] log pi(y_r | x) / pi_0(y_r | x), in nats."""
-        return self.policy_rejected - self.ref_rejected
+from flipguard.objective.pairs import PairLogps
+from flipguard.objective.reference_free import cpo, orpo, simpo
+from flipguard.objective.unpaired import kto
 
 
 def implicit_rewards(policy: Tensor, ref: Tensor, *, beta: float) -> Tensor:
@@ -55,18 +32,20 @@ def implicit_rewards(policy: Tensor, ref: Tensor, *, beta: float) -> Tensor:
     return beta * (policy - ref)
 
 
-def dpo(logps: PairLogps, *, beta: float, label_smoothing: float = 0.0) -> Tensor:
+def dpo(logps: PairLogps, *, beta: float, label_smoothing: float = 0.0, reference_free: bool = False) -> Tensor:
     """-log sigma(beta (c - r)), Eqs. 3 and 4 (Rafailov et al. 2023, arXiv 2305.18290).
 
     Args:
         logps: the pairs.
         beta: KL coefficient, > 0.
         label_smoothing: probability in [0, 0.5) that the label is wrong (conservative DPO, Mitchell 2023).
+        reference_free: take pi_0 as uniform, so that c - r is log pi(y_c) - log pi(y_r).
 
     Returns:
         [B] losses >= 0.
     """
-    z = beta * (logps.c - logps.r)
+    margin = logps.policy_chosen - logps.policy_rejected if reference_free else logps.c - logps.r
+    z = beta * margin
     return -(1 - label_smoothing) * logsigmoid(z) - label_smoothing * logsigmoid(-z)
 
 
@@ -129,18 +108,95 @@ def rpo(logps: PairLogps, *, beta: float, alpha: float = 1.0) -> Tensor:
     Returns:
         [B] losses >= 0.
     """
-    nll = -logps.policy_chosen / logps.chosen_lengths.clamp(min=1)
-    return dpo(logps, beta=beta) + alpha * nll
+    return dpo(logps, beta=beta) - alpha * logps.mean_chosen
 
 
-PreferenceLoss = Callable[..., Tensor]
-"""(PairLogps, *, hyper-parameters) -> [B]; the hyper-parameters differ from loss to loss."""
+def apo_zero(logps: PairLogps, *, beta: float) -> Tensor:
+    """1 - sigma(beta c) + sigma(beta r), Eq. 7 of APO (D'Oosterlinck et al. 2024, arXiv 2408.06266).
+
+    For chosen completions better than what the model says: the chosen goes up and the rejected down, each on its own.
+
+    Args:
+        logps: the pairs.
+        beta: KL coefficient, > 0.
+
+    Returns:
+        [B] losses in [0, 2].
+    """
+    return (-beta * logps.c).sigmoid() + (beta * logps.r).sigmoid()
+
+
+def apo_down(logps: PairLogps, *, beta: float) -> Tensor:
+    """sigma(beta c) + 1 - sigma(beta (c - r)), Eq. 8 of APO (arXiv 2408.06266).
+
+    For chosen completions worse than what the model says: both go down, the rejected further. The guard pulls the
+    other way, so with this loss it says how far down is too far.
+
+    Args:
+        logps: the pairs.
+        beta: KL coefficient, > 0.
+
+    Returns:
+        [B] losses in [0, 2].
+    """
+    return (beta * logps.c).sigmoid() + (-beta * (logps.c - logps.r)).sigmoid()
+
+
+def nca(logps: PairLogps, *, beta: float) -> Tensor:
+    """-log sigma(beta c) - 1/2 log sigma(-beta c) - 1/2 log sigma(-beta r): NCA (Chen et al. 2024, arXiv 2402.05369).
+
+    Its form for pairs. Rewards count as they are, not only their difference, which keeps the chosen from falling: it
+    rests at c = log 2 / beta.
+
+    Args:
+        logps: the pairs.
+        beta: KL coefficient, > 0.
+
+    Returns:
+        [B] losses >= 0.
+    """
+    chosen, rejected = beta * logps.c, beta * logps.r
+    return -logsigmoid(chosen) - 0.5 * logsigmoid(-chosen) - 0.5 * logsigmoid(-rejected)
+
+
+def sppo(logps: PairLogps, *, beta: float) -> Tensor:
+    """(c - 1/(2 beta))^2 + (r + 1/(2 beta))^2, Eq. 4.7 of SPPO (Wu et al. 2024, arXiv 2405.00675), hard labels.
+
+    Args:
+        logps: the pairs.
+        beta: 1/eta, > 0; the targets are 1/(2 beta) nats up and down. The paper's 0.001 makes gradients of a thousand
+            per nat, beside which a guard of the usual gamma is nothing.
+
+    Returns:
+        [B] losses >= 0.
+    """
+    return (logps.c - 1 / (2 * beta)) ** 2 + (logps.r + 1 / (2 * beta)) ** 2
+
+
+class PreferenceLoss(NamedTuple):
+    """One row of the table."""
+
+    function: Callable[..., Tensor]
+    """(PairLogps, *, hyper-parameters) -> [B], or of an unpaired loss (UnpairedLogps, *, hyper-parameters) -> [B]."""
+    reference_free: bool = False
+    """Whether L_align never looks at pi_0; the guard still does."""
+    unpaired: bool = False
+    """Whether its rows are single completions with a label instead of pairs."""
+
 
 PREFERENCE_LOSSES: dict[str, PreferenceLoss] = {
-    "dpo": dpo,
-    "ipo": ipo,
-    "hinge": hinge,
-    "dpop": dpop,
-    "rpo": rpo,
+    "dpo": PreferenceLoss(dpo),
+    "ipo": PreferenceLoss(ipo),
+    "hinge": PreferenceLoss(hinge),
+    "dpop": PreferenceLoss(dpop),
+    "rpo": PreferenceLoss(rpo),
+    "apo_zero": PreferenceLoss(apo_zero),
+    "apo_down": PreferenceLoss(apo_down),
+    "nca": PreferenceLoss(nca),
+    "sppo": PreferenceLoss(sppo),
+    "simpo": PreferenceLoss(simpo, reference_free=True),
+    "orpo": PreferenceLoss(orpo, reference_free=True),
+    "cpo": PreferenceLoss(cpo, reference_free=True),
+    "kto": PreferenceLoss(kto, unpaired=True),
 }
-"""The pairwise losses, by their name in a recipe (`algorithm`)."""
+"""Every alignment loss on preferences, by its name in a recipe (`algorithm`)."""

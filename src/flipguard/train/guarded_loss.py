@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from flipguard.errors import RecipeError
 from flipguard.objective import constraint, flips, logprobs, preference
+from flipguard.objective.pairs import PairLogps
 from flipguard.train.checking import check_names
 from flipguard.train.recipe import ConstraintSpec, Recipe
 
@@ -23,7 +25,11 @@ RANGES = {  # of the hyper-parameters of objective/preference.py, as their docst
     "label_smoothing": (0.0, math.nextafter(0.5, 0)),
     "dpop_lambda": (0.0, sys.float_info.max),
     "alpha": (0.0, sys.float_info.max),
+    "target_margin": (0.0, sys.float_info.max),
+    "desirable_weight": (0.0, sys.float_info.max),
+    "undesirable_weight": (0.0, sys.float_info.max),
 }
+FLAGS = {"reference_free"}
 
 
 @dataclass(frozen=True)
@@ -66,12 +72,12 @@ class GuardedLoss:
         loss = self.align(pairs).mean() + penalty
         return loss, self._metrics(pairs, flipped, penalty.detach())
 
-    def _pairs(self, policy: Tensor, ref: Tensor, lengths: Tensor) -> preference.PairLogps:
+    def _pairs(self, policy: Tensor, ref: Tensor, lengths: Tensor) -> PairLogps:
         halves = [*policy.chunk(2), *ref.chunk(2), *lengths.chunk(2)]
-        return preference.PairLogps(*halves)
+        return PairLogps(*halves)
 
     @torch.no_grad()
-    def _metrics(self, pairs: preference.PairLogps, flipped: Tensor, penalty: Tensor) -> dict[str, Tensor]:
+    def _metrics(self, pairs: PairLogps, flipped: Tensor, penalty: Tensor) -> dict[str, Tensor]:
         chosen = preference.implicit_rewards(pairs.policy_chosen, pairs.ref_chosen, beta=self.beta)
         rejected = preference.implicit_rewards(pairs.policy_rejected, pairs.ref_rejected, beta=self.beta)
         every = torch.ones_like(chosen, dtype=torch.float64)
@@ -102,15 +108,30 @@ def guarded_loss(recipe: Recipe, *, place: str, precision: torch.dtype) -> Guard
     Raises:
         RecipeError: `loss` has a key the algorithm does not know, or a value out of its range.
     """
-    function = preference.PREFERENCE_LOSSES[recipe.algorithm]
-    known = [name for name, item in inspect.signature(function).parameters.items() if item.kind is item.KEYWORD_ONLY]
-    check_names(recipe.loss, known, f"{place}: loss")
-    options = {"beta": DEFAULT_BETA, **recipe.loss}
+    function = preference.PREFERENCE_LOSSES[recipe.algorithm].function
+    options = loss_options(function, recipe.loss, f"{place}: loss")
+    tolerance = flips.rounding_tolerance(precision)
+    return GuardedLoss(partial(function, **options), options["beta"], recipe.constraint, tolerance)
+
+
+def loss_options(function: Callable[..., Tensor], given: Mapping[str, bool | float], place: str) -> dict[str, float]:
+    """The hyper-parameters of a loss: what the recipe gives, checked, and a beta in any case.
+
+    Raises:
+        RecipeError: a key the loss does not know, or a value out of its range.
+    """
+    parameters = inspect.signature(function).parameters
+    known = [name for name, item in parameters.items() if item.kind is item.KEYWORD_ONLY]
+    check_names(given, known, place)
+    own = parameters["beta"].default
+    options = {"beta": DEFAULT_BETA if own is inspect.Parameter.empty else own, **given}
     for name, value in options.items():
-        low, high = RANGES[name]
+        if (name in FLAGS) is not isinstance(value, bool):
+            wanted = "true or false" if name in FLAGS else "a number"
+            raise RecipeError(f"{place}.{name}: {str(value).lower()} is not possible: it must be {wanted}.")
+        low, high = RANGES.get(name, (False, True))
         if not low <= value <= high:
             wanted = "greater than 0" if low == ABOVE_ZERO else f"at least {low:g}"
             wanted += f" and below {high:.2g}" if high < 1 else ""
-            raise RecipeError(f"{place}: loss.{name}: {value} is not possible: it must be {wanted}.")
-    tolerance = flips.rounding_tolerance(precision)
-    return GuardedLoss(partial(function, **options), options["beta"], recipe.constraint, tolerance)
+            raise RecipeError(f"{place}.{name}: {value} is not possible: it must be {wanted}.")
+    return options

@@ -10,17 +10,30 @@ from dataclasses import asdict, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, PlainValidator, model_validator
 from pydantic.dataclasses import dataclass
 
-from flipguard.errors import RecipeError
+from flipguard.errors import RecipeError, shown
 from flipguard.train import checking
 from flipguard.weights import looks_local
 
 STRICT = ConfigDict(extra="forbid")
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-Algorithm = Literal["sft", "dpo", "ipo", "hinge", "dpop", "rpo"]
+
+def _number_or_flag(value: Any) -> float | bool:
+    """`true` and `false` stay what they are; "1e-3" is a number."""
+    try:
+        return value if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{shown(value)} is not possible: it must be a number, or true or false") from None
+
+
+LossValue = Annotated[float | bool, PlainValidator(_number_or_flag)]
+
+Algorithm = Literal[
+    "sft", "dpo", "ipo", "hinge", "dpop", "rpo", "apo_zero", "apo_down", "nca", "sppo", "simpo", "orpo", "cpo"
+]
 Gate = Literal["flip", "always", "off", "soft"]
 Divergence = Literal["ce", "kl", "reverse_kl", "js", "wasserstein"]
 
@@ -79,7 +92,7 @@ class Recipe:
     model: ModelSpec
     data: DataSpec
     reference: ModelSpec | None = None
-    loss: dict[str, float] = field(default_factory=dict)
+    loss: dict[str, LossValue] = field(default_factory=dict)
     constraint: ConstraintSpec = field(default_factory=ConstraintSpec)
     peft: dict[str, Any] | None = None
     trainer: dict[str, Any] = field(default_factory=dict)
