@@ -79,6 +79,7 @@ def compare(parser: argparse.ArgumentParser) -> None:
     add("--max-unmatched", type=float, default=0.05, help="beyond this share without partner: invalid (default: 0.05)")
     add("--max-invalid", type=float, default=0.02, help="beyond this share not graded: invalid (default: 0.02)")
     add("--duplicates", default="error", help="one id twice: error, first or last (default: error)")
+    add("--changed-targets", default="error", help="another right answer: error, drop or keep (default: error)")
     add("--format", help="a name in docs/formats.md, or package.module:function; found by looking if not given")
     add("--metric", help="which grade: a metric (or task=metric,filter), scorer, judge or column")
     add("--questions", type=Path, metavar="Q", help="MT-Bench's question.jsonl, where it does not lie beside OLD")

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flipguard.errors import DataError
+from flipguard.errors import DataError, FlipGuardError
 from flipguard.evaluate.align import align
+from flipguard.evaluate.compare import Options, compare_files
 from flipguard.evaluate.comparison import Answer
+from flipguard.evaluate.report import terminal
 from flipguard.evaluate.runs import Entry, Run
 
 IDS = st.sets(st.integers(0, 30).map(str), max_size=30)
@@ -70,3 +72,18 @@ def test_runs_graded_in_two_ways_are_refused():
 
 def test_duplicates_of_both_sides_are_added():
     assert align(plain("old", [1], duplicates=2), plain("new", [1], duplicates=3), margin=0.1).alignment.duplicates == 5
+
+
+@pytest.mark.parametrize(("rule", "n", "flips", "noted"), [("drop", 3, 0, "left out"), ("keep", 4, 1, "by its own")])
+def test_another_reference_under_one_id_is_an_error_or_an_explicit_choice(write, rule, n, flips, noted):
+    old = write("old.jsonl", [{"id": i, "correct": True, "reference": "4"} for i in range(4)])
+    new = write("new.jsonl", [{"id": i, "correct": i > 0, "reference": "4" if i else 5} for i in range(4)])
+    with pytest.raises(DataError, match=r"new\.jsonl: another right answer than in .*for id 0\. .*--changed-targets"):
+        compare_files(old, new, Options())
+    comparison = compare_files(old, new, Options(changed_targets=rule)).comparison
+    assert (comparison.n, comparison.negative_flips, comparison.alignment.changed_targets) == (n, flips, 1)
+    assert noted in comparison.reason
+    assert "1 changed targets" in terminal.render(comparison)
+    assert comparison.provenance["changed_targets"] == rule
+    with pytest.raises(FlipGuardError, match=r"--changed-targets: unknown rule 'first'\. Choose one of: "):
+        Options(changed_targets="first")

@@ -1,5 +1,6 @@
 """From the command's files to floor, rival, clusters and orders in the result and in every view."""
 
+import hashlib
 from pathlib import Path
 
 import orjson
@@ -158,3 +159,47 @@ def test_the_bracket_of_phi_3_is_that_of_an_independent_count(write):
     assert told.both.k < told.new_first.k < told.old_first.k < told.either.k
     assert (told.first_place, told.second_place) == (24, 3)
     assert told.p_value == mcnemar(24, 3) < 0.001
+
+
+@pytest.mark.parametrize(("option", "part"), [("floor", "only in floor 0"), ("against", "only in against 0")])
+def test_a_further_run_that_covers_only_part_is_noted_and_beyond_the_limit_invalid(write, runs, option, part):
+    partly = write("part.jsonl", right(*[1] * 38))
+    told = compare_files(runs["old"], runs["new"], Options(**{option: partly}, max_unmatched=0.05)).comparison
+    assert told.verdict == "none"
+    assert f"--{option} has 38 of the 40 prompts compared and 0 others; 0 of its pairs" in told.reason
+    (coverage,) = told.companions
+    assert (coverage.alignment.matched, coverage.alignment.only_old, coverage.valid) == (38, 2, 38)
+    strict = compare_files(runs["old"], runs["new"], Options(**{option: partly}, max_unmatched=0.04)).comparison
+    assert strict.verdict == "invalid"
+    assert f"2 of 40 prompts have no partner in --{option} (5.00 %, --max-unmatched allows 4.00 %)" in strict.reason
+    assert part in strict.reason
+
+
+def test_a_further_run_that_is_not_graded_is_invalid_and_a_policy_says_so_by_rule(write, runs):
+    rows = [row | ({"correct": None} if row["id"] < 4 else {}) for row in right(*[1] * 40)]
+    floor = write("gaps.jsonl", rows)
+    told = compare_files(runs["old"], runs["new"], Options(floor=floor)).comparison
+    assert (told.verdict, told.companions[0].invalid) == ("invalid", 4)
+    assert "4 of 40 pairs of --floor could not be graded" in told.reason
+    policy = write("p.yaml", b"limit: 0.5\nestimand: excess")
+    ruled = compare_files(runs["old"], runs["new"], Options(floor=floor, policy=policy)).comparison
+    assert {rule.name: rule.verdict for rule in ruled.rules}["invalid pairs, floor"] == ruled.verdict == "invalid"
+
+
+def test_every_further_file_is_in_the_inputs_with_its_hash(write, runs):
+    def judged(name, judge, worse):
+        rows = [
+            {"id": i, "judge": judge, "old": {"score": 1.0}, "new": {"score": float(i >= worse)}} for i in range(40)
+        ]
+        return write(name, rows)
+
+    labels = write("people.jsonl", [{"id": i, "better": "tie"} for i in range(5)])
+    options = Options(also=[str(judged("k.jsonl", "k", 3)), str(runs["old"].parent / "k.jsonl")], labels=str(labels))
+    inputs = compare_files(judged("j.jsonl", "j", 2), None, options).comparison.provenance["inputs"]
+    assert [(Path(given["path"]).name, given["format"], given["rows"]) for given in inputs] == [
+        ("j.jsonl", "judgments", 40),
+        ("k.jsonl", "judgments", 40),
+        ("k.jsonl", "judgments", 40),
+        ("people.jsonl", "labels", 5),
+    ]
+    assert all(given["sha256"] == hashlib.sha256(Path(given["path"]).read_bytes()).hexdigest() for given in inputs)

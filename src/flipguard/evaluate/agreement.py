@@ -145,41 +145,47 @@ def krippendorff(units: Iterable[Sequence[str]], alpha: float = 0.05) -> Coeffic
     return _around(value, math.sqrt(variance), alpha)
 
 
-def beside(pairs: Sequence[Pair], base: Run | Judged, also: Sequence[str], intake: Intake, margin: float) -> Judges:
-    """The outcomes of the compared `pairs` and of every judge in the files `also`, by name.
-
-    A file of several judges gives all of them, but for the one that is compared already.
+def read_judges(base: Run | Judged, also: Sequence[str], intake: Intake) -> list[tuple[str, Judged]]:
+    """Every judge in the files `also` with the format it was read by, but for the one that is compared already.
 
     Raises:
-        DataError: a file holds one model's answers, or no pair of the compared ones.
+        DataError: a file holds one model's answers.
     """
-    judges = {_name(base): _outcomes(pairs)}
-    own, (first,) = judges[_name(base)], judges
+    found: list[tuple[str, Judged]] = []
     for path in map(Path, also):
         same = path.exists() and any(path.samefile(file) for file in base.files)
-        for run in _runs(path, intake, besides=first if same else None):
-            outcomes = _outcomes(from_judged(run, margin=margin if run.metric == "score" else 0.0).pairs)
-            if not own.keys() & outcomes.keys():
-                raise DataError(f"--also {path}: has no graded pair in common with {base.files[0]}. Use the same ids.")
-            name = _name(run)
-            judges[name if name not in judges else f"{name} in {path}"] = outcomes
-    return judges
+        found += _runs(path, intake, besides=_name(base) if same else None)
+    return found
 
 
-Judges = dict[str, Outcomes]
+def beside(pairs: Sequence[Pair], base: Run | Judged, judges: Sequence[Judged], margin: float) -> dict[str, Outcomes]:
+    """The outcomes of the compared `pairs` and of every other judge, by name.
+
+    Raises:
+        DataError: a judge graded no pair of the compared ones.
+    """
+    found = {_name(base): _outcomes(pairs)}
+    own = found[_name(base)]
+    for run in judges:
+        path, name = run.files[0], _name(run)
+        outcomes = _outcomes(from_judged(run, margin=margin if run.metric == "score" else 0.0).pairs)
+        if not own.keys() & outcomes.keys():
+            raise DataError(f"--also {path}: has no graded pair in common with {base.files[0]}. Use the same ids.")
+        found[name if name not in found else f"{name} in {path}"] = outcomes
+    return found
 
 
-def _runs(path: Path, intake: Intake, besides: str | None) -> Iterator[Judged]:
+def _runs(path: Path, intake: Intake, besides: str | None) -> Iterator[tuple[str, Judged]]:
     """One run per judge in the file."""
     names = dict.fromkeys(row["judge"] for _, row in read_jsonl(path) if isinstance(row.get("judge"), str))
     wanted = [name for name in names if name != besides]
     if besides is not None and not wanted:
         raise DataError(f"--also {path}: is the file that is compared, and holds no other judge. Name another file.")
     for judge in wanted if len(names) > 1 else [None]:
-        _, run = importers.read(path, replace(intake, metric=judge))
+        format_name, run = importers.read(path, replace(intake, metric=judge))
         if isinstance(run, Run):
             raise DataError(f"--also {path}: holds one model's answers. Name a file of judgments, which holds both.")
-        yield run
+        yield format_name, run
 
 
 def _name(run: Run | Judged) -> str:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from flipguard.errors import DataError, shown
 from flipguard.evaluate.comparison import Alignment, Pair
+from flipguard.evaluate.intake import ChangedTargets
 from flipguard.evaluate.outcomes import judged, scored
 from flipguard.evaluate.runs import Entry, Judged, Key, Run
 
 EXAMPLES = 5  # unmatched ids to show per side
+
+_KEPT = {
+    "keep": "Targets that differ between the runs, each answer graded by its own: {:,}.",
+    "drop": "Prompts left out because their targets differ between the runs: {:,}.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +30,33 @@ class Aligned:
     notes: tuple[str, ...] = ()
 
 
-def align(old: Run, new: Run, *, margin: float) -> Aligned:
-    """Pair the answers of two runs graded the same way; `margin` is in units of the score."""
+def align(old: Run, new: Run, *, margin: float, changed_targets: ChangedTargets = "error") -> Aligned:
+    """Pair the answers of two runs graded the same way.
+
+    Args:
+        old: the run of the model before.
+        new: the run of the model after.
+        margin: change of score up to which a pair is a tie.
+        changed_targets: what to do with prompts whose right answer is not the same in both runs.
+
+    Raises:
+        DataError: the runs are graded otherwise, name ids otherwise, or have other targets and no rule for them.
+    """
     _refuse_other_grades(old, new)
     _refuse_ids_of_two_types(old, new)
     pairs: list[Pair] = []
-    changed = moved = 0
+    changed, moved = 0, list[Key]()
     for key, before in old.entries.items():
         after = new.entries.get(key)
         if after is not None:
             changed += _differ(before.prompt, after.prompt)
-            moved += _differ(before.target, after.target)
+            if _differ(before.target, after.target):
+                moved.append(key)
+                if changed_targets == "drop":
+                    continue
             pairs.append(_pair(key, before, after, margin))
+    if moved and changed_targets == "error":
+        raise _changed_targets(old, new, moved)
     only_old = [key for key in old.entries if key not in new.entries]
     only_new = [key for key in new.entries if key not in old.entries]
     alignment = Alignment(
@@ -46,8 +67,9 @@ def align(old: Run, new: Run, *, margin: float) -> Aligned:
         only_new=len(only_new),
         duplicates=old.duplicates + new.duplicates,
         changed_prompts=changed,
+        changed_targets=len(moved),
     )
-    notes = [f"Targets that differ between the runs, so that neither answer is graded: {moved:,}."] if moved else []
+    notes = [_KEPT[changed_targets].format(len(moved))] if moved else []
     notes += dict.fromkeys([*old.notes, *new.notes])
     return Aligned(pairs, alignment, _examples(only_old), _examples(only_new), tuple(notes))
 
@@ -83,10 +105,7 @@ def from_judged(both: Judged, *, margin: float) -> Aligned:
 
 
 def _pair(key: Key, before: Entry, after: Entry, margin: float) -> Pair:
-    """Two answers to two targets say nothing about a flip, so neither is graded then."""
     old, new = before.answer, after.answer
-    if _differ(before.target, after.target):
-        old, new = (replace(answer, score=None, error=answer.error or "target changed") for answer in (old, new))
     return Pair(
         id=key[0],
         repeat=key[1],
@@ -101,6 +120,15 @@ def _pair(key: Key, before: Entry, after: Entry, margin: float) -> Pair:
 
 def _differ(one: str | None, other: str | None) -> bool:
     return one is not None and other is not None and one != other
+
+
+def _changed_targets(old: Run, new: Run, keys: list[Key]) -> DataError:
+    """Two answers to two targets say nothing about a flip, unless somebody says that they do."""
+    more = f" and {len(keys) - EXAMPLES:,} more" if len(keys) > EXAMPLES else ""
+    return DataError(
+        f"{new.files[0]}: another right answer than in {old.files[0]} for id {', '.join(_examples(keys))}{more}. "
+        "Grade both by one version of the data, or choose --changed-targets drop (leave them out) or keep."
+    )
 
 
 def _refuse_other_grades(old: Run, new: Run) -> None:

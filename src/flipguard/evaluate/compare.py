@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import math
-import shlex
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from flipguard import __version__
 from flipguard.errors import DataError, FlipGuardError, choose, shown
-from flipguard.evaluate import importers, refusals, shifts, stats
-from flipguard.evaluate.agreement import agreement, beside
+from flipguard.evaluate import importers, stats
 from flipguard.evaluate.align import Aligned, align, from_judged
 from flipguard.evaluate.change import severity
+from flipguard.evaluate.companions import Further
 from flipguard.evaluate.comparison import Alignment, Comparison, Net, Pair, Result, Slice
 from flipguard.evaluate.gate import decide
-from flipguard.evaluate.intake import DUPLICATES, BadLines, Duplicates, Intake
-from flipguard.evaluate.labels import correct, read_labels
+from flipguard.evaluate.intake import CHANGED_TARGETS, DUPLICATES, BadLines, ChangedTargets, Duplicates, Intake
+from flipguard.evaluate.provenance import notes, provenance, reading, run_inputs
 from flipguard.evaluate.runs import Judged, Metric, Run
-from flipguard.evaluate.sequential import decide_early
 from flipguard.evaluate.slices import adjusted
-from flipguard.evaluate.uncertainty import Further
-
-SHOWN_BAD_LINES = 20
+from flipguard.evaluate.uncertainty import measure
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +32,7 @@ class Options:
     max_unmatched: float = 0.05
     max_invalid: float = 0.02
     duplicates: Duplicates = "error"
+    changed_targets: ChangedTargets = "error"
     format: str | None = None
     metric: str | None = None
     questions: Path | None = None
@@ -67,10 +59,8 @@ class Options:
             raise FlipGuardError(f"--skip-bad {self.skip_bad}: choose how many malformed lines to tolerate, 0 or more.")
         if self.min_slice < 0:
             raise FlipGuardError(f"--min-slice {self.min_slice}: choose how many pairs a category needs, 0 or more.")
-        if self.duplicates not in DUPLICATES:
-            raise FlipGuardError(
-                f"--duplicates: unknown rule '{self.duplicates}'. {choose(self.duplicates, DUPLICATES)}"
-            )
+        _check_rule("duplicates", self.duplicates, DUPLICATES)
+        _check_rule("changed-targets", self.changed_targets, CHANGED_TARGETS)
         if self.metric is not None and not self.metric.strip():
             raise FlipGuardError("--metric: is empty. Choose the name of a grade in the files, such as score or acc.")
         if self.format is not None:
@@ -133,47 +123,33 @@ def compare_files(old: Path, new: Path | None, options: Options, *, command: Seq
         from flipguard.evaluate.release import compare_by
 
         return compare_by(options.policy, old, new, options, command=command)
-    intake = Intake(options.duplicates, options.metric, BadLines(options.skip_bad), options.questions)
+    bad = BadLines(options.skip_bad)
+    intake = Intake(options.duplicates, options.metric, bad, options.questions, options.changed_targets)
     with _without_collector():
         runs = importers.read_runs(old, new, intake, options.format)
         metric = runs[0][1].metric
         margin = options.margin if metric == "score" else 0.0
-        aligned = _align(runs, old, margin)
-        further = Further(options.floor, options.against, options.seed, options.min_slice)
-        companions = further.read(runs[0][1], intake, options.format, margin=margin)
+        aligned = _align(runs, old, margin, options.changed_targets)
+        further = Further(options.floor, options.against, options.also, options.labels)
+        files = further.read(runs[0][1], intake, options.format, margin=margin)
     names = _names([run for _, run in runs], (old, new))
     comparison = compare(
         aligned.pairs, aligned.alignment, old=names[0], new=names[1], metric=metric, margin=margin, alpha=options.alpha
     )
-    comparison = replace(
-        comparison,
-        refusals=refusals.count(aligned.pairs, options.refusal_detector, alpha=options.alpha),
-        shifts=shifts.measure(aligned.pairs, alpha=options.alpha),
-        sequential=decide_early(aligned.pairs, options.max_nfr, options.alpha) if options.sequential else None,
-        agreement=agreement(beside(aligned.pairs, runs[0][1], options.also, intake, options.margin), options.alpha)
-        if options.also
-        else None,
-        labels=correct(aligned.pairs, read_labels(Path(options.labels)), options.alpha) if options.labels else None,
-    )
-    comparison = further.measure(comparison, aligned.pairs, metric, companions)
+    comparison = measure(comparison, aligned.pairs, metric, files, options)
     verdict, reason = decide(
         comparison, max_nfr=options.max_nfr, max_unmatched=options.max_unmatched, max_invalid=options.max_invalid
     )
-    runs = [*runs, *((companion.format, companion.run) for companion in companions.values())]
-    notes = _notes(aligned, intake.bad)
-    provenance = {
-        **({"command": shlex.join(command)} if command else {}),
-        "inputs": [_input(path, name, run) for name, run in runs for path in run.files],
-        **{name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()},
-        "metric": metric,
-        **_reading(aligned, intake.bad),
-        "notes": notes,
-        "flipguard": __version__,
-        "python": ".".join(map(str, sys.version_info[:3])),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    reason = " ".join([reason, *notes])
-    return Result(replace(comparison, verdict=verdict, reason=reason, provenance=provenance), aligned.pairs)
+    told = notes(aligned, intake.bad, comparison.companions)
+    inputs = [*(given for name, run in runs for given in run_inputs(name, run)), *files.inputs()]
+    facts = {"metric": metric, **reading(aligned, intake.bad), "notes": told}
+    comparison = replace(
+        comparison,
+        verdict=verdict,
+        reason=" ".join([reason, *told]),
+        provenance=provenance(command, inputs, asdict(options), facts),
+    )
+    return Result(comparison, aligned.pairs)
 
 
 @contextmanager
@@ -242,7 +218,9 @@ def _slices(tallies: dict[str, _Tally], alpha: float) -> list[Slice]:
     ]
 
 
-def _align(runs: Sequence[tuple[str, Run | Judged]], path: Path, margin: float) -> Aligned:
+def _align(
+    runs: Sequence[tuple[str, Run | Judged]], path: Path, margin: float, changed_targets: ChangedTargets
+) -> Aligned:
     first = runs[0][1]
     if len(runs) == 1 and isinstance(first, Judged):
         return from_judged(first, margin=margin)
@@ -254,7 +232,7 @@ def _align(runs: Sequence[tuple[str, Run | Judged]], path: Path, margin: float) 
         raise DataError(
             f"{both.files[0]}: already holds both models' answers. Compare it alone, without a second file."
         )
-    return align(first, second, margin=margin)
+    return align(first, second, margin=margin, changed_targets=changed_targets)
 
 
 def _names(runs: Sequence[Run | Judged], paths: tuple[Path, Path | None]) -> tuple[str, str]:
@@ -264,35 +242,9 @@ def _names(runs: Sequence[Run | Judged], paths: tuple[Path, Path | None]) -> tup
     return (str(paths[0]), str(paths[1])) if paths[1] is not None else (f"{names[0]} (old)", f"{names[1]} (new)")
 
 
-def _notes(aligned: Aligned, bad: BadLines) -> list[str]:
-    """What the reader of the verdict must know beside it, one sentence each."""
-    pairs = aligned.pairs
-    groups = {pair.id if pair.cluster is None else pair.cluster for pair in pairs}
-    single = sum(len({verdict["order"] for verdict in pair.verdicts}) == 1 for pair in pairs)
-    changed, duplicates = aligned.alignment.changed_prompts, aligned.alignment.duplicates
-    told = [
-        (len(bad.told), "Malformed lines skipped: {:,}."),
-        (duplicates, "Duplicate rows left out: {:,}."),
-        (changed, "Prompts that differ between the runs: {:,}."),
-        (single, "Pairs judged in one order only, so that position bias is not controlled: {:,}."),
-        (len(pairs) - len(groups), "Pairs that share a cluster with another, so clusters set the bound: {:,}."),
-    ]
-    return [*(sentence.format(count) for count, sentence in told if count), *aligned.notes]
-
-
-def _reading(aligned: Aligned, bad: BadLines) -> dict[str, Any]:
-    return {
-        "skipped": len(bad.told),
-        "skipped_lines": bad.told[:SHOWN_BAD_LINES],
-        "unmatched_examples": {"old": aligned.unmatched_old, "new": aligned.unmatched_new},
-    }
-
-
-def _input(path: Path, format_name: str, run: Run | Judged) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    rows = len(run.judgments) if isinstance(run, Judged) else len(run.entries)
-    return {"path": str(path), "format": format_name, "graded": run.graded, "rows": rows, "sha256": digest}
+def _check_rule(name: str, rule: str, choices: Sequence[str]) -> None:
+    if rule not in choices:
+        raise FlipGuardError(f"--{name}: unknown rule '{rule}'. {choose(rule, choices)}")
 
 
 def _check_share(name: str, share: float | None) -> None:

@@ -102,7 +102,10 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """How the two runs fit together, told before anything else."""
+    """How the two runs fit together, told before anything else.
+
+    Prompts with `changed_targets` are among the matched with --changed-targets keep, and among none with drop.
+    """
 
     old: int
     new: int
@@ -111,12 +114,27 @@ class Alignment:
     only_new: int
     duplicates: int
     changed_prompts: int
+    changed_targets: int = 0
 
     @property
     def unmatched_share(self) -> float:
         """Share of all prompts seen on either side that lack a partner; 1.0 where there are none at all."""
         total = self.matched + self.only_old + self.only_new
         return 1.0 if total == 0 else (self.only_old + self.only_new) / total
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How a further run fits the compared prompts, which are the old side of `alignment`; `option` named its file.
+
+    `valid` and `invalid` count its pairs with the old model.
+    """
+
+    option: str
+    name: str
+    alignment: Alignment
+    valid: int
+    invalid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +183,7 @@ class Comparison:
     means: Means | None = None
     change: Change | None = None
     rival: Rival | None = None
+    companions: tuple[Coverage, ...] = ()
     rules: tuple[Rule, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
 

@@ -71,6 +71,12 @@ def prompt_of(row: Row) -> str | None:
     raise DataError(f"'prompt' is {shown(value)}; expected text or a list of messages with role and content.")
 
 
+def reference_of(row: Row) -> str | None:
+    """What a right answer is, as text; anything that is not text already, as JSON."""
+    value = row.get("reference")
+    return value if value is None or isinstance(value, str) else to_json(value).decode()
+
+
 def verdicts_of(row: Row) -> tuple[Verdict, ...]:
     """What the pairwise judge said, in the order it was asked."""
     value = row.get("verdicts")

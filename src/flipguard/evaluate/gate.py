@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flipguard.evaluate.comparison import Comparison, Decision
+from flipguard.evaluate.comparison import Alignment, Comparison, Coverage, Decision
 from flipguard.evaluate.sequential import Sequential
 from flipguard.evaluate.stats import lower_bound, prompts_to_decide
 
@@ -74,15 +74,9 @@ def _early(course: Sequential, n: int) -> tuple[Decision, str]:
 
 
 def _trouble(comparison: Comparison, max_unmatched: float, max_invalid: float) -> str | None:
-    alignment = comparison.alignment
-    unmatched, share = alignment.only_old + alignment.only_new, alignment.unmatched_share
-    if share > max_unmatched:
-        shares = apart(share, max_unmatched)
-        return (
-            f"{unmatched:,} of {unmatched + alignment.matched:,} prompts have no partner in the other run "
-            f"({shares[0]}, --max-unmatched allows {shares[1]}): only in old {alignment.only_old:,}, "
-            f"only in new {alignment.only_new:,}."
-        )
+    told = _too_many_unmatched(comparison.alignment, max_unmatched, "in the other run", "new")
+    if told is not None:
+        return told
     total = comparison.n + comparison.invalid
     if total and comparison.invalid / total > max_invalid:
         shares = apart(comparison.invalid / total, max_invalid)
@@ -90,7 +84,34 @@ def _trouble(comparison: Comparison, max_unmatched: float, max_invalid: float) -
             f"{comparison.invalid:,} of {total:,} pairs could not be graded "
             f"({shares[0]}, --max-invalid allows {shares[1]})."
         )
-    return "There is no valid pair to compare." if comparison.n == 0 else None
+    if comparison.n == 0:
+        return "There is no valid pair to compare."
+    return next(filter(None, (_beside(run, max_unmatched, max_invalid) for run in comparison.companions)), None)
+
+
+def _too_many_unmatched(alignment: Alignment, allowed: float, where: str, other: str) -> str | None:
+    unmatched, share = alignment.only_old + alignment.only_new, alignment.unmatched_share
+    if share <= allowed:
+        return None
+    shares = apart(share, allowed)
+    return (
+        f"{unmatched:,} of {unmatched + alignment.matched:,} prompts have no partner {where} "
+        f"({shares[0]}, --max-unmatched allows {shares[1]}): only in old {alignment.only_old:,}, "
+        f"only in {other} {alignment.only_new:,}."
+    )
+
+
+def _beside(run: Coverage, max_unmatched: float, max_invalid: float) -> str | None:
+    """What is wrong with a further run: it is held against the same limits as the runs themselves."""
+    told = _too_many_unmatched(run.alignment, max_unmatched, f"in --{run.option}", run.option)
+    total = run.valid + run.invalid
+    if told is None and total and run.invalid / total > max_invalid:
+        shares = apart(run.invalid / total, max_invalid)
+        return (
+            f"{run.invalid:,} of {total:,} pairs of --{run.option} could not be graded "
+            f"({shares[0]}, --max-invalid allows {shares[1]})."
+        )
+    return told
 
 
 def _lower(comparison: Comparison) -> float:

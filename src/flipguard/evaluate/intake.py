@@ -15,6 +15,8 @@ from flipguard.records import Row
 Item = TypeVar("Item")
 Duplicates = Literal["error", "first", "last"]
 DUPLICATES: tuple[Duplicates, ...] = get_args(Duplicates)
+ChangedTargets = Literal["error", "keep", "drop"]
+CHANGED_TARGETS: tuple[ChangedTargets, ...] = get_args(ChangedTargets)
 
 
 @dataclass(slots=True)
@@ -37,12 +39,15 @@ class Intake:
     """The rules; `metric` is what `--metric` says, and each format says what that may be.
 
     `questions` is the file that `--questions` names, for formats whose questions lie apart.
+    `changed_targets` is for prompts whose right answer is not the same in both runs: an error, graded each by its own,
+    or left out.
     """
 
     duplicates: Duplicates = "error"
     metric: str | None = None
     bad: BadLines = field(default_factory=BadLines)
     questions: Path | None = None
+    changed_targets: ChangedTargets = "error"
 
 
 class Shelf(Generic[Item]):

@@ -7,13 +7,14 @@ both errors are shared out by Holm's procedure, so that it may also be said whic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from flipguard.errors import shown
 from flipguard.evaluate import refusals
 from flipguard.evaluate.bootstrap import Draw, cluster_of, quantiles, resample
-from flipguard.evaluate.comparison import Comparison, Decision, Pair, Rule
+from flipguard.evaluate.comparison import Comparison, Coverage, Decision, Pair, Rule
 from flipguard.evaluate.gate import apart, decide, percent
 from flipguard.evaluate.permutation import stream
 from flipguard.evaluate.policy import Policy
@@ -131,6 +132,25 @@ def _data(comparison: Comparison) -> Iterator[Rule]:
         f"{comparison.invalid:,} of {total:,} pairs could not be graded",
         comparison.invalid / total if total else 0.0,
         comparison.provenance["max_invalid"],
+    )
+    for run in comparison.companions:
+        yield from _data_beside(run, comparison.provenance)
+
+
+def _data_beside(run: Coverage, allowed: Mapping[str, Any]) -> Iterator[Rule]:
+    fit, total = run.alignment, run.valid + run.invalid
+    unmatched = fit.only_old + fit.only_new
+    yield _allowed(
+        f"unmatched prompts, {run.option}",
+        f"{unmatched:,} of {unmatched + fit.matched:,} prompts have no partner in --{run.option}",
+        fit.unmatched_share,
+        allowed["max_unmatched"],
+    )
+    yield _allowed(
+        f"invalid pairs, {run.option}",
+        f"{run.invalid:,} of {total:,} pairs of --{run.option} could not be graded",
+        run.invalid / total if total else 0.0,
+        allowed["max_invalid"],
     )
 
 

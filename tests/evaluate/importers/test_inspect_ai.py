@@ -178,9 +178,11 @@ def test_runs_of_two_tasks_are_not_compared_though_their_ids_agree(save):
         compare_files(*paths, Options())
 
 
-def test_a_changed_target_is_not_graded(save):
+def test_a_changed_target_is_an_error(save):
     paths = [save(log([sample(1, target=target)]), f"{name}.json") for name, target in (("a", ["x"]), ("b", ["y"]))]
-    assert compare_files(*paths, Options()).comparison.invalid == 1
+    with pytest.raises(DataError, match="another right answer than in"):
+        compare_files(*paths, Options())
+    assert compare_files(*paths, Options(changed_targets="keep")).comparison.n == 1
 
 
 def test_agents_that_end_alike_after_other_deeds_are_told_apart(save):

@@ -44,14 +44,15 @@ def test_answers_are_joined_by_document_whatever_their_order_and_number(write):
     assert comparison.provenance["inputs"][0]["graded"] == {"": "acc"}
 
 
-def test_a_changed_target_is_not_graded_and_said(write):
+def test_a_changed_target_is_an_error_or_left_out_and_said(write):
     old = write("a.jsonl", [sample(i, acc=1) for i in range(4)])
     new = write("b.jsonl", [sample(i, acc=0, target="t" if i else "other") for i in range(4)])
-    comparison = compare_files(old, new, Options()).comparison
-    assert (comparison.n, comparison.negative_flips, comparison.invalid, comparison.verdict) == (3, 3, 1, "invalid")
-    assert comparison.provenance["notes"] == [
-        "Targets that differ between the runs, so that neither answer is graded: 1."
-    ]
+    with pytest.raises(DataError, match=r"b\.jsonl: another right answer than in .*a\.jsonl for id 'hash0'\."):
+        compare_files(old, new, Options())
+    comparison = compare_files(old, new, Options(changed_targets="drop")).comparison
+    assert (comparison.n, comparison.negative_flips, comparison.invalid, comparison.verdict) == (3, 3, 0, "none")
+    assert comparison.alignment.changed_targets == 1
+    assert comparison.provenance["notes"] == ["Prompts left out because their targets differ between the runs: 1."]
 
 
 def test_a_changed_prompt_is_counted(write):

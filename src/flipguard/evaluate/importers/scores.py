@@ -8,7 +8,7 @@ evidence; `--metric NAME` takes another key, a number or true and false. Where r
 from __future__ import annotations
 
 from flipguard.errors import DataError, choose, shown
-from flipguard.evaluate.fields import answer_of, categories_of, cluster_of, key_of, prompt_of
+from flipguard.evaluate.fields import answer_of, categories_of, cluster_of, key_of, prompt_of, reference_of
 from flipguard.evaluate.intake import Intake, gather, only
 from flipguard.evaluate.runs import Entry, Key, Metric, Run
 from flipguard.evaluate.source import Source
@@ -36,7 +36,7 @@ def read(source: Source, intake: Intake) -> Run:
             return None
         graded = row if name == metric else _renamed(row, name, metric)
         answer = answer_of(graded, metric)
-        return model, key_of(row), Entry(answer, prompt_of(row), categories_of(row), cluster_of(row))
+        return model, key_of(row), Entry(answer, prompt_of(row), categories_of(row), cluster_of(row), reference_of(row))
 
     shelves = gather(source, intake, parse)
     if len(shelves) > 1:

@@ -126,6 +126,7 @@ def _alignment(comparison: Comparison) -> list[str]:
         "only in new": fit.only_new,
         "duplicates": fit.duplicates,
         "changed prompts": fit.changed_prompts,
+        "changed targets": fit.changed_targets,
         "invalid": comparison.invalid,
         "inconsistent": comparison.inconsistent,
     }

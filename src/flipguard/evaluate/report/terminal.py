@@ -59,6 +59,8 @@ def _alignment(comparison: Comparison) -> list[str]:
         "changed prompts": side.changed_prompts,
         "invalid": comparison.invalid,
     }
+    if side.changed_targets:
+        counts["changed targets"] = side.changed_targets
     told = ", ".join(f"{formatting.count(number)} {name}" for name, number in counts.items())
     return _wrapped(f"{formatting.count(side.old)} old and {formatting.count(side.new)} new answers: {told}")
 

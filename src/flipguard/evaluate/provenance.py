@@ -1,0 +1,86 @@
+"""Where a comparison comes from: what was read, by which options, and what its reader must know beside the verdict."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flipguard import __version__
+from flipguard.evaluate.align import Aligned
+from flipguard.evaluate.comparison import Coverage
+from flipguard.evaluate.intake import BadLines
+from flipguard.evaluate.runs import Judged, Run
+
+SHOWN_BAD_LINES = 20
+
+
+def notes(aligned: Aligned, bad: BadLines, companions: Sequence[Coverage] = ()) -> list[str]:
+    """What the reader of the verdict must know beside it, one sentence each."""
+    pairs = aligned.pairs
+    groups = {pair.id if pair.cluster is None else pair.cluster for pair in pairs}
+    single = sum(len({verdict["order"] for verdict in pair.verdicts}) == 1 for pair in pairs)
+    changed, duplicates = aligned.alignment.changed_prompts, aligned.alignment.duplicates
+    told = [
+        (len(bad.told), "Malformed lines skipped: {:,}."),
+        (duplicates, "Duplicate rows left out: {:,}."),
+        (changed, "Prompts that differ between the runs: {:,}."),
+        (single, "Pairs judged in one order only, so that position bias is not controlled: {:,}."),
+        (len(pairs) - len(groups), "Pairs that share a cluster with another, so clusters set the bound: {:,}."),
+    ]
+    partly = [_partly(run) for run in companions if run.alignment.only_old or run.alignment.only_new or run.invalid]
+    return [*(sentence.format(count) for count, sentence in told if count), *aligned.notes, *partly]
+
+
+def _partly(run: Coverage) -> str:
+    """What a further run leaves open."""
+    fit = run.alignment
+    return (
+        f"--{run.option} has {fit.matched:,} of the {fit.old:,} prompts compared and {fit.only_new:,} others; "
+        f"{run.invalid:,} of its pairs could not be graded."
+    )
+
+
+def provenance(
+    command: Sequence[str], inputs: Sequence[Mapping[str, Any]], options: Mapping[str, Any], further: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The command, the files, the options, `further` facts, and the versions that made the numbers."""
+    return {
+        **({"command": shlex.join(command)} if command else {}),
+        "inputs": list(inputs),
+        **{name: str(value) if isinstance(value, Path) else value for name, value in options.items()},
+        **further,
+        "flipguard": __version__,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def reading(aligned: Aligned, bad: BadLines) -> dict[str, Any]:
+    """Lines that were skipped and prompts without a partner, the first few of each by name."""
+    return {
+        "skipped": len(bad.told),
+        "skipped_lines": bad.told[:SHOWN_BAD_LINES],
+        "unmatched_examples": {"old": aligned.unmatched_old, "new": aligned.unmatched_new},
+    }
+
+
+def run_inputs(format_name: str, run: Run | Judged) -> list[dict[str, Any]]:
+    """The files of a run with their hash, and what was taken from them."""
+    rows = len(run.judgments) if isinstance(run, Judged) else len(run.entries)
+    told = {"format": format_name, "graded": run.graded, "rows": rows}
+    return [{"path": str(path), **told, "sha256": _sha256(path)} for path in run.files]
+
+
+def file_input(path: Path, format_name: str, rows: int) -> dict[str, Any]:
+    """A file that is no run."""
+    return {"path": str(path), "format": format_name, "graded": {}, "rows": rows, "sha256": _sha256(path)}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
