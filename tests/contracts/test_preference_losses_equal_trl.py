@@ -5,10 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from flipguard.objective.logprobs import completion_lengths, sequence_logps, token_logps
+from flipguard.objective.logprobs import predicting_positions, sequence_logps, token_logps
 from flipguard.objective.pairs import PairLogps
 from flipguard.objective.preference import PREFERENCE_LOSSES, rpo
 from flipguard.objective.reference_free import cpo, orpo, simpo
+from flipguard.train.batches import padded
 
 pytestmark = [
     pytest.mark.slow,
@@ -86,16 +87,19 @@ def batch(trainer):
 def our_logps(model, batch):
     """[2P] log pi(y | x), the chosen first, through our own lean head."""
     hidden = model.model(batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
-    return sequence_logps(
-        token_logps(hidden, model.lm_head, batch["input_ids"], batch["completion_mask"], tile_tokens=4)
-    )
+    places, targets = [], []
+    for row, (ids, mask) in enumerate(zip(batch["input_ids"], batch["completion_mask"].bool(), strict=True)):
+        start = row * len(ids) + int(mask.nonzero()[0])
+        places.append(predicting_positions(start, start, int(mask.sum())))
+        targets.append(ids[mask].tolist())
+    return sequence_logps(token_logps(hidden, model.lm_head, padded(places, -1), padded(targets, 0), tile_tokens=4))
 
 
 def our_pairs(trainer, batch):
     chosen, rejected = our_logps(trainer.model, batch).chunk(2)
     with torch.no_grad():
         ref_chosen, ref_rejected = our_logps(trainer.ref_model, batch).chunk(2)
-    lengths = completion_lengths(batch["completion_mask"]).chunk(2)
+    lengths = batch["completion_mask"].sum(-1).chunk(2)
     return PairLogps(chosen, rejected, ref_chosen, ref_rejected, *lengths)
 
 

@@ -11,7 +11,7 @@ from flipguard.train.guarded_loss import guarded_loss
 from flipguard.train.recipe import ConstraintSpec, DataSpec, ModelSpec, Recipe
 
 PLACE = "r.yaml"
-MASK = torch.tensor([[0, 1, 1, 0], [0, 1, 1, 1], [0, 1, 0, 0], [0, 1, 1, 0]]).bool()
+LENGTHS = torch.tensor([2, 3, 1, 2])
 
 
 def recipe(algorithm="dpo", loss=None, **constraint):
@@ -33,11 +33,11 @@ def build(**options):
 def token_logps():
     torch.manual_seed(0)
     values = -torch.rand(4, 3, dtype=torch.float64)
-    return values.masked_fill(~MASK[:, 1:], 0.0).requires_grad_()
+    return values.masked_fill(torch.arange(3) >= LENGTHS[:, None], 0.0).requires_grad_()
 
 
 def batch(ref):
-    return {"completion_mask": MASK, "ref_logps": ref}
+    return {"lengths": LENGTHS, "ref_logps": ref}
 
 
 def test_at_the_start_nothing_flips_and_the_loss_is_log_two(token_logps):

@@ -1,10 +1,14 @@
 """The shortcut through hidden states says what the full logits say, or is not taken."""
 
+import random
+
 import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from flipguard.objective.logprobs import token_logps_from_logits
+from flipguard.train.batches import PairCollator
+from flipguard.train.data import TokenRow
 from flipguard.train.scoring import scorer_for
 
 SMALL = {
@@ -48,16 +52,11 @@ def build(kind):
 
 @pytest.fixture
 def batch():
-    torch.manual_seed(1)
-    attention = torch.ones(3, 9, dtype=torch.long)
-    attention[1, 6:] = 0
-    completion = attention.bool()
-    completion[:, :4] = False
-    return {
-        "input_ids": torch.randint(3, 53, (3, 9)),
-        "attention_mask": attention,
-        "completion_mask": completion,
-    }
+    rng = random.Random(1)
+    rows = [[rng.randrange(3, 53) for _ in range(length)] for length in (4, 5, 5, 4, 2, 5)]
+    return PairCollator(0).pad(
+        [TokenRow("", prompt, (answer,)) for prompt, answer in zip(rows[:3], rows[3:], strict=True)]
+    )
 
 
 @pytest.mark.parametrize("kind", TAKES_THE_SHORTCUT)
@@ -74,7 +73,7 @@ def test_every_architecture_gives_the_numbers_and_gradients_of_its_full_logits(k
     model.zero_grad()
 
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    theirs = token_logps_from_logits(logits, batch["input_ids"], batch["completion_mask"])
+    theirs = token_logps_from_logits(logits, batch["places"], batch["targets"])
     theirs.sum().backward()
 
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
@@ -94,5 +93,5 @@ def test_an_adapter_is_part_of_the_policy(batch):
     base = scorer_for(plain)
     assert not torch.allclose(says, base.token_logps(base.states(plain, batch), batch))
     logits = adapted(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    expected = token_logps_from_logits(logits, batch["input_ids"], batch["completion_mask"])
+    expected = token_logps_from_logits(logits, batch["places"], batch["targets"])
     torch.testing.assert_close(says, expected, rtol=1e-5, atol=1e-5)

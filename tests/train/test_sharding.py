@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
-from flipguard.train.offline import OfflineTrainer
+from flipguard.train.batches import PairCollator
 from flipguard.train.run import train
 from flipguard.train.sharding import COUNTED, CountingCollator, Fillable, Filled
 
@@ -66,42 +66,40 @@ def test_weights_and_metrics_do_not_depend_on_how_a_step_is_cut_into_batches(run
     assert distance(weights, load_file(others.path / "model.safetensors")) > 1e-3, "the comparison cannot tell"
 
 
-def by_hand(model, ref, rows, pad):
+def by_hand(model, ref, pairs):
     """Eq. 11 pair by pair, from the logits of the whole vocabulary."""
 
-    def logp(of, ids, mask):
-        kept = ids != pad
-        logps = of(ids[None, kept]).logits.log_softmax(-1)[0, :-1]
-        return logps.gather(-1, ids[kept][1:, None])[:, 0][mask[kept][1:]].sum()
+    def logp(of, prompt, completion):
+        ids = torch.tensor([[*prompt, *completion]])
+        logps = of(ids).logits.log_softmax(-1)[0, :-1].gather(-1, ids[0, 1:, None])
+        return logps[-len(completion) :].sum()
 
     total = 0.0
-    count = len(rows["input_ids"]) // 2
-    for pair in range(count):
-        ids, masks = rows["input_ids"][pair::count], rows["completion_mask"][pair::count]
-        policy = [logp(model, *side) for side in zip(ids, masks, strict=True)]
+    for pair in pairs:
+        policy = [logp(model, pair.prompt, completion) for completion in pair.completions]
         with torch.no_grad():
-            known = [logp(ref, *side) for side in zip(ids, masks, strict=True)]
+            known = [logp(ref, pair.prompt, completion) for completion in pair.completions]
         margin = (policy[0] - known[0]) - (policy[1] - known[1])
         guard = 0.5 * -policy[0] if known[0] - policy[0] > 1e-4 else 0.0
         total = total - torch.nn.functional.logsigmoid(0.1 * margin) + guard
-    return total / count
+    return total / len(pairs)
 
 
 @pytest.mark.slow
 def test_a_step_is_one_of_the_hand_computed_gradient(run, model_folder, other, monkeypatch):
     """Three micro-batches of 4, 4 and 2 pairs: neither their number nor their sizes weigh anything."""
     seen = []
-    compute = OfflineTrainer.compute_loss
+    collate = PairCollator.__call__
 
-    def spied(self, model, inputs, *rest, **options):
-        seen.append({name: inputs[name].clone() for name in ("input_ids", "completion_mask")})
-        return compute(self, model, inputs, *rest, **options)
+    def spied(self, rows):
+        seen.append([row.tokens for row in rows])
+        return collate(self, rows)
 
-    monkeypatch.setattr(OfflineTrainer, "compute_loss", spied)
+    monkeypatch.setattr(PairCollator, "__call__", spied)
     trained = run("stepped", 4, 3, max_steps=1)
-    assert [len(batch["input_ids"]) for batch in seen] == [8, 8, 4]
+    assert [len(pairs) for pairs in seen] == [4, 4, 2]
     model, ref = (LlamaForCausalLM.from_pretrained(folder) for folder in (model_folder, other))
-    losses = [by_hand(model, ref, batch, model.config.pad_token_id) * len(batch["input_ids"]) / 20 for batch in seen]
+    losses = [by_hand(model, ref, pairs) * len(pairs) / 10 for pairs in seen]
     sum(losses).backward()
     assert history(trained.path)[0]["loss"] == pytest.approx(sum(losses).item(), abs=1e-5)
     after = load_file(trained.path / "model.safetensors")

@@ -42,7 +42,7 @@ def constraint_loss(
     """The term a trainer adds to its alignment loss: Eq. 11 (12 with the cross entropy) from per-token divergences.
 
     Args:
-        token_divergence: [B, T-1] D at each token, 0 outside the completion, differentiable in the policy.
+        token_divergence: [B, C] D at each completion token, then 0, differentiable in the policy.
         lengths: [B] scored tokens of each completion.
         flips: [B] bool, the indicator of Eq. 10.
         gamma: constraint weight, >= 0; 0 returns the alignment loss unchanged.
@@ -104,7 +104,7 @@ def reduce_tokens(token_values: Tensor, lengths: Tensor, reduction: Reduction) -
     that on the sum and about a thousandth on the mean, too little for the effects it reports: hence the sum.
 
     Args:
-        token_values: [B, T-1], 0 outside the completion.
+        token_values: [B, C], 0 after the last token of each completion.
         lengths: [B] scored tokens of each completion.
         reduction: "sum" (a sequence's log-probability) or "mean" per scored token.
 

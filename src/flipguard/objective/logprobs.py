@@ -1,7 +1,9 @@
 """From hidden states or logits to log pi(y_t | x, y_<t): the only place that shifts labels.
 
-Position t of the input predicts token t + 1, so a batch of T tokens has T - 1 scores and token 0 is never scored. Only
-completion positions are ever looked at, so whatever a model computes on padding, NaN included, can reach no result.
+The state at position t predicts token t + 1. All functions here take `places`, the positions whose states predict the
+tokens of each completion, and give one score per completion token: column j is the j-th token of a completion, however
+its tokens lie in the batch. Nothing else is ever looked at, so whatever a model computes on padding, NaN included, can
+reach no result.
 """
 
 from __future__ import annotations
@@ -16,46 +18,55 @@ Head = Callable[[Tensor], Tensor]
 """[N, H] hidden states -> [N, V] logits: a Linear, one with LoRA, or any function around it (softcap, temperature)."""
 
 
-def token_logps(
-    hidden: Tensor, head: Head, input_ids: Tensor, completion_mask: Tensor, *, tile_tokens: int = 1024
-) -> Tensor:
+def predicting_positions(prompt_end: int, start: int, length: int) -> list[int]:
+    """Where the tokens of one completion are predicted: at the last token of its prompt, then at its own but the last.
+
+    Args:
+        prompt_end: the position after the last token of the prompt, >= 1.
+        start: the position of the completion's first token; `prompt_end`, unless something lies between.
+        length: tokens of the completion, >= 0.
+    """
+    return [prompt_end - 1, *range(start, start + length - 1)][:length]
+
+
+def token_logps(hidden: Tensor, head: Head, places: Tensor, targets: Tensor, *, tile_tokens: int = 1024) -> Tensor:
     """Score every completion token without ever building [B, T, V]: the log pi(y_t | x, y_<t) behind Eqs. 3 to 12.
 
     The head sees completion positions only, at most `tile_tokens` at a time, and each tile is computed again in the
     backward pass, so the peak is a few [tile_tokens, V] whatever the batch.
 
     Args:
-        hidden: [B, T, H] last hidden states, any float dtype; they may depend on the policy.
+        hidden: [R, T, H] last hidden states, any float dtype; they may depend on the policy.
         head: maps [N, H] to [N, V] logits; called at least once, with no rows if nothing is to be scored.
-        input_ids: [B, T] token ids.
-        completion_mask: [B, T], true on the tokens of the completion.
+        places: [S, C] position in the flattened [R * T] that predicts the j-th token of each completion; -1 is padding.
+        targets: [S, C] the token ids that are scored; anything on padding.
         tile_tokens: rows given to the head at once, >= 1; changes memory and speed, not the numbers.
 
     Returns:
-        [B, T-1] log-probabilities in nats, float32 or wider, exactly 0 outside the completion.
+        [S, C] log-probabilities in nats, float32 or wider, exactly 0 on padding.
     """
-    scored = _scored(completion_mask)
 
     def score(states: Tensor, targets: Tensor) -> Tensor:
         return _log_softmax(head(states)).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
 
-    return _spread(_in_tiles(score, hidden[:, :-1][scored], input_ids[:, 1:][scored], tile_tokens=tile_tokens), scored)
+    scored = places >= 0
+    return _spread(_in_tiles(score, _at(hidden, places), targets[scored], tile_tokens=tile_tokens), scored)
 
 
-def token_logps_from_logits(logits: Tensor, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
+def token_logps_from_logits(logits: Tensor, places: Tensor, targets: Tensor) -> Tensor:
     """Score every completion token from logits that somebody already built; `token_logps` is the lean way.
 
     Args:
-        logits: [B, T, V] as a causal model returns them, any float dtype.
-        input_ids: [B, T] token ids.
-        completion_mask: [B, T], true on the tokens of the completion.
+        logits: [R, T, V] as a causal model returns them, any float dtype.
+        places: [S, C] position in the flattened [R * T] that predicts the j-th token of each completion; -1 is padding.
+        targets: [S, C] the token ids that are scored; anything on padding.
 
     Returns:
-        [B, T-1] log-probabilities in nats, float32 or wider, exactly 0 outside the completion.
+        [S, C] log-probabilities in nats, float32 or wider, exactly 0 on padding.
     """
-    scored = _scored(completion_mask)
-    targets = input_ids[:, 1:][scored].unsqueeze(-1)
-    return _spread(_log_softmax(logits[:, :-1][scored]).gather(-1, targets).squeeze(-1), scored)
+    scored = places >= 0
+    found = _log_softmax(_at(logits, places)).gather(-1, targets[scored].unsqueeze(-1))
+    return _spread(found.squeeze(-1), scored)
 
 
 def token_divergences(
@@ -63,7 +74,7 @@ def token_divergences(
     head: Head,
     ref_hidden: Tensor,
     ref_head: Head,
-    completion_mask: Tensor,
+    places: Tensor,
     divergence: Callable[[Tensor, Tensor], Tensor],
     *,
     tile_tokens: int = 1024,
@@ -73,41 +84,35 @@ def token_divergences(
     Both distributions exist only tile by tile, as in `token_logps`; nothing flows back into the reference.
 
     Args:
-        hidden: [B, T, H] last hidden states of the policy.
+        hidden: [R, T, H] last hidden states of the policy.
         head: maps [N, H] to [N, V] logits of the policy.
-        ref_hidden: [B, T, H_0] last hidden states of pi_0 on the same tokens; its width may differ.
+        ref_hidden: [R, T, H_0] last hidden states of pi_0 on the same tokens; its width may differ.
         ref_head: maps [N, H_0] to [N, V] logits of pi_0.
-        completion_mask: [B, T], true on the tokens of the completion.
+        places: [S, C] position in the flattened [R * T] that predicts the j-th token of each completion; -1 is padding.
         divergence: maps log-probabilities [N, V] of pi_0 and of pi to [N] nats; see `divergences.DIVERGENCES`.
         tile_tokens: rows given to the heads at once, >= 1.
 
     Returns:
-        [B, T-1] in nats, float32 or wider, exactly 0 outside the completion.
+        [S, C] in nats, float32 or wider, exactly 0 on padding.
     """
-    scored = _scored(completion_mask)
 
     def diverge(states: Tensor, ref_states: Tensor) -> Tensor:
         with torch.no_grad():
             ref_logprobs = _log_softmax(ref_head(ref_states))
         return divergence(ref_logprobs, _log_softmax(head(states)))
 
-    tiles = _in_tiles(diverge, hidden[:, :-1][scored], ref_hidden[:, :-1][scored], tile_tokens=tile_tokens)
-    return _spread(tiles, scored)
+    tiles = _in_tiles(diverge, _at(hidden, places), _at(ref_hidden, places), tile_tokens=tile_tokens)
+    return _spread(tiles, places >= 0)
 
 
 def sequence_logps(token_logps: Tensor) -> Tensor:
-    """Log pi(y | x): the sum over completion tokens, [B, T-1] -> [B], in nats."""
+    """Log pi(y | x): the sum over completion tokens, [S, C] -> [S], in nats."""
     return token_logps.sum(dim=-1)
 
 
-def completion_lengths(completion_mask: Tensor) -> Tensor:
-    """Tokens that are scored, [B, T] -> [B] int64; position 0 has no prefix and never counts."""
-    return _scored(completion_mask).sum(dim=-1)
-
-
-def _scored(completion_mask: Tensor) -> Tensor:
-    """The shift: [B, T] mask over tokens -> [B, T-1] bool over the positions that predict them."""
-    return completion_mask[:, 1:].bool()
+def _at(states: Tensor, places: Tensor) -> Tensor:
+    """[R, T, H] -> [N, H]: the states of the places that are no padding, completion by completion."""
+    return states.flatten(0, 1)[places[places >= 0]]
 
 
 def _log_softmax(logits: Tensor) -> Tensor:
@@ -124,5 +129,5 @@ def _in_tiles(function: Callable[[Tensor, Tensor], Tensor], left: Tensor, right:
 
 
 def _spread(values: Tensor, scored: Tensor) -> Tensor:
-    """[N] values of the scored positions -> [B, T-1], exactly 0 elsewhere."""
+    """[N] values of the scored tokens -> [S, C], exactly 0 elsewhere."""
     return values.new_zeros(scored.shape).masked_scatter(scored, values)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from flipguard.objective import logprobs
 from flipguard.train.data import TokenRow
 
 
@@ -41,20 +42,37 @@ class PairCollator:
     pad_token_id: int
 
     def __call__(self, rows: Sequence[ReferencedPair]) -> dict[str, Tensor]:
-        """input_ids, attention_mask, completion_mask [2B, T]; ref_logps [2B]."""
+        """As `pad`, with ref_logps [2B]."""
         batch = self.pad([row.tokens for row in rows])
         sums = [row.ref_chosen for row in rows] + [row.ref_rejected for row in rows]
         return {**batch, "ref_logps": torch.tensor(sums, dtype=torch.float64)}
 
-    def pad(self, pairs: Sequence[TokenRow]) -> dict[str, Tensor]:
-        """input_ids, attention_mask, completion_mask [2B, T]."""
-        completions = [pair.completions[side] for side in (0, 1) for pair in pairs]
-        prompts = [pair.prompt for pair in pairs] * 2
-        lengths = [len(prompt) + len(completion) for prompt, completion in zip(prompts, completions, strict=True)]
-        ids = torch.full((len(lengths), max(lengths)), self.pad_token_id)
-        attention, completion_mask = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
-        for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-            ids[row, : lengths[row]] = torch.tensor([*prompt, *completion])
-            attention[row, : lengths[row]] = 1
-            completion_mask[row, len(prompt) : lengths[row]] = True
-        return {"input_ids": ids, "attention_mask": attention, "completion_mask": completion_mask}
+    def pad(self, rows: Sequence[TokenRow]) -> dict[str, Tensor]:
+        """Completions in S rows: the first ones of all rows, then the second ones.
+
+        Returns:
+            input_ids, attention_mask [S, T]; places, targets [S, C], as in `logprobs.token_logps`; lengths [S], the
+            scored tokens of each completion.
+        """
+        completions = [row.completions[side] for side in range(len(rows[0].completions)) for row in rows]
+        prompts = [row.prompt for row in rows] * len(rows[0].completions)
+        wholes = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
+        width = max(map(len, wholes))
+        places = []
+        for number, (prompt, whole) in enumerate(zip(prompts, wholes, strict=True)):
+            end = number * width + max(len(prompt), 1)  # without a prompt, the first token is not scored
+            places.append(logprobs.predicting_positions(end, end, len(whole) - max(len(prompt), 1)))
+        targets = [whole[max(len(prompt), 1) :] for prompt, whole in zip(prompts, wholes, strict=True)]
+        return {
+            "input_ids": padded(wholes, self.pad_token_id),
+            "attention_mask": padded([[1] * len(whole) for whole in wholes], 0),
+            "places": padded(places, -1),
+            "targets": padded(targets, self.pad_token_id),
+            "lengths": torch.tensor([len(target) for target in targets]),
+        }
+
+
+def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """[len(rows), longest row] int64, `value` on the right of shorter rows."""
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows], dtype=torch.int64)

@@ -47,16 +47,15 @@ class GuardedLoss:
         """The loss of a batch and what to log of it.
 
         Args:
-            token_logps: [2B, T-1] log pi per token, chosen rows first, differentiable.
-            batch: completion_mask [2B, T] bool and ref_logps [2B] sums under π_0, in nats.
-            token_divergence: [B, T-1] D per token of the chosen completions.
+            token_logps: [2B, C] log pi of the j-th completion token, then 0; chosen rows first, differentiable.
+            batch: lengths [2B] scored tokens of each completion, ref_logps [2B] sums under π_0, in nats.
+            token_divergence: [B, C] D per token of the chosen completions.
 
         Returns:
             [] mean over the batch, and metrics by name, each [B] without gradient.
         """
-        lengths = logprobs.completion_lengths(batch["completion_mask"])
         policy = logprobs.sequence_logps(token_logps)
-        pairs = self._pairs(policy, batch["ref_logps"].to(policy.dtype), lengths)
+        pairs = self._pairs(policy, batch["ref_logps"].to(policy.dtype), batch["lengths"])
         flipped = flips.likelihood_flips(
             pairs.ref_chosen, pairs.policy_chosen, epsilon=self.guard.epsilon, tolerance=self.tolerance
         )

@@ -121,7 +121,7 @@ class OfflineTrainer(Trainer):
         super().log(logs, start_time)
 
     def _divergence(self, states: Tensor, token_logps: Tensor, inputs: Batch) -> Tensor:
-        """[B, T-1] D per token of the chosen half."""
+        """[B, C] D per token of the chosen half."""
         if self.reference is None:
             return cross_entropy(token_logps.chunk(2)[0])
         chosen = {name: tensor.chunk(2)[0] for name, tensor in inputs.items()}
@@ -132,7 +132,7 @@ class OfflineTrainer(Trainer):
             self.scorer.head,
             ref_states,
             self.reference.scorer.head,
-            chosen["completion_mask"],
+            chosen["places"],
             DIVERGENCES[self.guarded_loss.guard.divergence],
         )
 

@@ -27,11 +27,11 @@ class Scorer:
     states_are_logits: bool
 
     def states(self, model: Any, batch: Batch) -> Tensor:
-        """[N, T, H] what `head` reads.
+        """[R, T, H] what `head` reads.
 
         Args:
             model: the causal LM, or the wrapper around it (DDP, PEFT) whose forward pass must be used.
-            batch: input_ids [N, T], attention_mask [N, T].
+            batch: input_ids [R, T], attention_mask [R, T].
         """
         if self.states_are_logits:
             logits: Tensor = model(**_inputs(batch), use_cache=False).logits
@@ -39,13 +39,13 @@ class Scorer:
         return _trunk(model, batch)
 
     def token_logps(self, states: Tensor, batch: Batch) -> Tensor:
-        """[N, T-1] in nats, 0 outside completions, differentiable in the model.
+        """[S, C] in nats, column j the j-th token of a completion, then 0; differentiable in the model.
 
         Args:
-            states: [N, T, H] from `states`.
-            batch: input_ids [N, T], completion_mask [N, T] bool.
+            states: [R, T, H] from `states`.
+            batch: places and targets [S, C], as in `logprobs.token_logps`.
         """
-        return logprobs.token_logps(states, self.head, batch["input_ids"], batch["completion_mask"])
+        return logprobs.token_logps(states, self.head, batch["places"], batch["targets"])
 
 
 def scorer_for(model: Any) -> Scorer:
