@@ -20,7 +20,7 @@ def open_scorer(spec: RewardSpec, place: str) -> Scorer:
         ModelError: it cannot be loaded, or a form is asked for that it does not know.
     """
     model, tokenizer = load_classifier(spec), load_tokenizer(spec)
-    trained = model.config.to_dict().get(FORM, "chat" if tokenizer.chat_template else "plain")
+    trained = tokenizer.init_kwargs.get(FORM, "chat" if tokenizer.chat_template else "plain")
     form = trained if spec.form == "auto" else spec.form
     if form == "chat" and tokenizer.chat_template is None:
         raise ModelError(f"{place}: {spec.path}: has no chat template. Set form: plain, or add a template.")

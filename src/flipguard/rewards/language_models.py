@@ -19,7 +19,7 @@ from flipguard.scorers import Scorer
 from flipguard.weights import adapter_base, identity, model_folder
 
 FORM = "flipguard_form"
-"""The key of a model's config that says in which form its texts were put when it was trained."""
+"""The key of tokenizer_config.json that says in which form the texts were put when the model was trained here."""
 
 logging.disable_progress_bar()  # of loading shards
 
@@ -107,7 +107,7 @@ def kind_of_model(spec: RewardSpec) -> str:
     if "regression_head.weight" in names or any(name.endswith("RewardModel") for name in config.architectures or []):
         return "regression_head"
     tokenizer = load_tokenizer(spec)
-    pairs = tokenizer.sep_token is not None and tokenizer.chat_template is None and FORM not in config.to_dict()
+    pairs = tokenizer.sep_token is not None and tokenizer.chat_template is None and FORM not in tokenizer.init_kwargs
     return "text_pair" if pairs else "classifier"
 
 

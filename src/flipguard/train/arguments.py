@@ -7,7 +7,7 @@ from typing import Any
 import peft
 import torch
 from transformers import TrainingArguments
-from trl import SFTConfig
+from trl import RewardConfig, SFTConfig
 
 from flipguard.errors import RecipeError
 from flipguard.train.checking import converted
@@ -19,7 +19,11 @@ DEFAULTS: dict[str, Any] = {
     "logging_steps": 1,
     "save_total_limit": 2,
 }
-SFT_DEFAULTS: dict[str, Any] = {"bf16": False, "gradient_checkpointing": False}  # off, as in transformers
+TRL_DEFAULTS: dict[str, Any] = {"bf16": False, "gradient_checkpointing": False}  # off, as in transformers
+KINDS: dict[str, tuple[Any, dict[str, Any]]] = {  # TRL's own arguments, and what we set of them
+    "sft": (SFTConfig, {"max_length": None, "completion_only_loss": True}),
+    "reward": (RewardConfig, {"max_length": None}),
+}
 OURS = {"disable_tqdm": True, "remove_unused_columns": False}
 LEAST = {
     "learning_rate": (0.0, "a number of at least 0"),
@@ -35,18 +39,18 @@ NOT_YOURS = {*OURS, *NO_EFFECT, "max_length", "completion_only_loss"}
 
 
 def training_arguments(recipe: Recipe, *, place: str) -> Any:
-    """TrainingArguments (SFTConfig for sft) from the recipe's `trainer` section.
+    """TrainingArguments (SFTConfig for sft, RewardConfig for reward) from the recipe's `trainer` section.
 
     Raises:
         RecipeError: an unknown key, a value of the wrong type, or a combination the framework refuses.
     """
-    kind = SFTConfig if recipe.algorithm == "sft" else TrainingArguments
+    kind, fixed = KINDS.get(recipe.algorithm, (TrainingArguments, {}))
     given = converted(kind, recipe.trainer, f"{place}: trainer")
     for name in sorted(NOT_YOURS & given.keys()):
         raise RecipeError(f"{place}: trainer.{name}: is set by flipguard, or has no effect here; remove it.")
     values = {**DEFAULTS, **_evaluation(recipe), **given, **OURS}
-    if recipe.algorithm == "sft":
-        values = {**SFT_DEFAULTS, **values, "max_length": None, "completion_only_loss": True}
+    if fixed:
+        values = {**TRL_DEFAULTS, **values, **fixed}
     if not torch.cuda.is_available():
         values.setdefault("dataloader_pin_memory", False)
     for name, (lowest, wanted) in LEAST.items():
@@ -71,7 +75,7 @@ def lora_config(recipe: Recipe, *, place: str) -> Any:
         return None
     given = converted(peft.LoraConfig, recipe.peft, f"{place}: peft")
     try:
-        return peft.LoraConfig(**{"task_type": "CAUSAL_LM", **given})
+        return peft.LoraConfig(**{"task_type": "SEQ_CLS" if recipe.algorithm == "reward" else "CAUSAL_LM", **given})
     except (ValueError, TypeError) as error:
         raise RecipeError(f"{place}: peft: {str(error).strip().splitlines()[0]}") from None
 

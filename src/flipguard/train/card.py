@@ -8,10 +8,11 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from flipguard import __version__
-from flipguard.train.recipe import Recipe
+from flipguard.train.recipe import UNGUARDED, Recipe
 
 INTRODUCTION = {
     "sft": "Supervised fine-tuning: the model that alignment starts from.",
+    "reward": "A reward model: the higher its score, the better the answer (Bradley and Terry).",
     "off": "Preference alignment without a guard.",
     "flip": "Preference alignment guarded against negative flips: examples that got worse than under the reference "
     "are pulled back to it.",
@@ -30,7 +31,7 @@ def model_card(recipe: Recipe, *, data: str, metrics: dict[str, float]) -> str:
     """
     header = {"library_name": "transformers", "base_model": recipe.model.path, "tags": ["flipguard", recipe.algorithm]}
     rows = "\n".join(f"| {name} | {value:.6g} |" for name, value in sorted(metrics.items()))
-    kind = "sft" if recipe.algorithm == "sft" else recipe.constraint.gate
+    kind = recipe.algorithm if recipe.algorithm in UNGUARDED else recipe.constraint.gate
     return (
         f"---\n{_yaml(header)}---\n\n# {recipe.output_dir.name}\n\n{INTRODUCTION[kind]}\n\n"
         f"Trained with FlipGuard {__version__} on {data}.\n\n"

@@ -83,6 +83,12 @@ def load_pairs(source: str, spec: DataSpec, tokenizer: Any, context: int | None)
     return _load(source, examples, spec, tokenizer, context)
 
 
+def are_conversations(source: str) -> bool:
+    """Whether the pairs of `source` are lists of messages rather than texts, by the first of them."""
+    place, row = next(iter(read_rows(source)))
+    return not isinstance(split_prompt(row, PAIR, place)["prompt"], str)
+
+
 def load_unpaired(source: str, spec: DataSpec, tokenizer: Any, context: int | None) -> TokenData:
     """Read unpaired preferences: `prompt`, `completion` and `label`; a pair becomes a desirable and an undesirable row.
 

@@ -32,8 +32,11 @@ def _number_or_flag(value: Any) -> float | bool:
 LossValue = Annotated[float | bool, PlainValidator(_number_or_flag)]
 
 Algorithm = Literal[
-    "sft", "dpo", "ipo", "hinge", "dpop", "rpo", "apo_zero", "apo_down", "nca", "sppo", "simpo", "orpo", "cpo"
+    "sft", "reward", "dpo", "ipo", "hinge", "dpop", "rpo", "apo_zero", "apo_down", "nca", "sppo", "simpo", "orpo", "cpo"
 ]
+UNGUARDED = ("sft", "reward")
+"""Algorithms before alignment: there is nothing yet that could get worse."""
+
 Gate = Literal["flip", "always", "off", "soft"]
 Divergence = Literal["ce", "kl", "reverse_kl", "js", "wasserstein"]
 
@@ -105,7 +108,7 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain data, for the model card and to recognise an interrupted run."""
         said = asdict(self)
-        if self.algorithm == "sft":
+        if self.algorithm in UNGUARDED:
             said = {name: value for name, value in said.items() if name not in ("constraint", "loss", "reference")}
         return said
 
@@ -133,8 +136,8 @@ def load_recipe(path: Path, overrides: dict[str, str] | None = None) -> Recipe:
     recipe: Recipe = checking.build(Recipe, content, place)
     _check_folders(recipe, place)
     for section in ("constraint", "loss", "reference"):
-        if recipe.algorithm == "sft" and section in content:
-            raise RecipeError(f"{path}: {section}: has no meaning for 'sft'; remove the section.")
+        if recipe.algorithm in UNGUARDED and section in content:
+            raise RecipeError(f"{path}: {section}: has no meaning for '{recipe.algorithm}'; remove the section.")
     return recipe
 
 

@@ -23,12 +23,13 @@ from flipguard.train import models
 from flipguard.train.batches import PairCollator, Pairs
 from flipguard.train.callbacks import ProgressTold
 from flipguard.train.card import model_card
-from flipguard.train.data import TokenData, load_completions, load_pairs
+from flipguard.train.data import TokenData, are_conversations, load_completions, load_pairs
 from flipguard.train.folder import RunFolder
 from flipguard.train.guarded_loss import GuardedLoss, guarded_loss
 from flipguard.train.offline import OfflineTrainer, Reference
 from flipguard.train.recipe import Recipe, load_recipe
 from flipguard.train.reference import with_reference
+from flipguard.train.reward import prepare_tokenizer, reward_model, reward_trainer
 from flipguard.train.scoring import scorer_for
 from flipguard.train.sft import sft_trainer
 from flipguard.weights import model_folder, weights_sha256
@@ -62,7 +63,7 @@ def train(
     folder = RunFolder(recipe.output_dir, recipe, _inputs(recipe))
     if resume and not overwrite and folder.is_finished():
         return Trained(folder.path, "", {}, already_done=True)
-    stage = _supervised if recipe.algorithm == "sft" else _preference
+    stage = STAGES.get(recipe.algorithm, _preference)
     with _alone(folder.path):
         with _refused(str(path)):
             trainer, data = stage(recipe, str(path))
@@ -128,6 +129,18 @@ def _supervised(recipe: Recipe, place: str) -> tuple[Any, TokenData]:
     return sft_trainer(model, arguments, tokenizer, data, evaluation, lora, callbacks=[ProgressTold("sft")]), data
 
 
+def _rewarding(recipe: Recipe, place: str) -> tuple[Any, TokenData]:
+    arguments = arguments_of.training_arguments(recipe, place=place)
+    lora = arguments_of.lora_config(recipe, place=place)
+    tokenizer, model = _tokenizer_and_model(recipe)
+    data, evaluation = _load(load_pairs, recipe, tokenizer, models.context_length(model))
+    set_seed(arguments.seed)
+    classifier, told = reward_model(model), [ProgressTold("reward")]
+    parts = [part for part in (data, evaluation) if part is not None]
+    prepare_tokenizer(tokenizer, parts, chat=are_conversations(recipe.data.train))
+    return reward_trainer(classifier, arguments, tokenizer, data, evaluation, lora, callbacks=told), data
+
+
 def _preference(recipe: Recipe, place: str) -> tuple[Any, TokenData]:
     arguments = arguments_of.training_arguments(recipe, place=place)
     lora = arguments_of.lora_config(recipe, place=place)
@@ -159,6 +172,10 @@ def _preference(recipe: Recipe, place: str) -> tuple[Any, TokenData]:
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     return trainer, data
+
+
+STAGES = {"sft": _supervised, "reward": _rewarding}
+"""The algorithms that are no preference losses."""
 
 
 def _tokenizer_and_model(recipe: Recipe) -> tuple[Any, Any]:
