@@ -114,7 +114,11 @@ def test_an_override_is_checked_like_the_file_and_named_like_the_command_line(wr
 
 
 def test_a_recipe_offers_exactly_what_the_tables_hold():
-    assert get_args(Algorithm) == ("sft", *(name for name, row in PREFERENCE_LOSSES.items() if not row.unpaired))
+    assert get_args(Algorithm) == (
+        "sft",
+        "reward",
+        *(name for name, row in PREFERENCE_LOSSES.items() if not row.unpaired),
+    )
     assert get_args(Divergence) == DIVERGENCE_NAMES
     assert get_args(Gate) == get_args(constraint.Gate)
 
