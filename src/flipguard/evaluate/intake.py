@@ -131,3 +131,9 @@ def ranked(items: dict[Key, Item]) -> dict[Key, Item]:
         for rank, ordinal in enumerate(sorted(numbers))
     }
     return {(key[0], ranks[key]): item for key, item in items.items()}
+
+
+def of_one_task(error: DataError, task: str) -> DataError:
+    """`error` about the grade of one task among several, with how `--metric` names it for that task alone."""
+    hint = f" Where several tasks are read, write {task}=GRADE." if "--metric" in str(error) else ""
+    return DataError(f"{error}{hint}")

@@ -50,10 +50,38 @@ def test_the_format_is_found_by_looking_even_into_gzip(write, rows, name, packed
     ],
 )
 def test_a_file_no_format_recognises_says_what_was_tried_and_why_it_failed(write, content, told):
-    with pytest.raises(DataError, match=rf"x\.jsonl: no known format\. Tried judgments.*{told}") as caught:
+    with pytest.raises(DataError, match=rf"x\.jsonl: no known format\..* Tried judgments.*{told}") as caught:
         importers.read(write("x.jsonl", content), Intake())
     assert f"--format names one: {', '.join(importers.FORMATS)}." in str(caught.value)
     assert all(name in str(caught.value).partition("--format")[0] for name in importers.FORMATS)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            b'{"results": {"gsm8k": {"acc": 0.5}}, "config": {}}',
+            "compare its samples_*.jsonl, which --log_samples writes",
+        ),
+        (b'{"id": 1, "reward": 0.5}', "name the grade: --format scores --metric reward."),
+        (b'{"id": 1, "prompt": "x", "completion": "y"}', "grade it and its partner with flipguard judge."),
+        (b'[{"instruction": "x", "output": "y"}]', "It holds answers without grades; grade them first."),
+        (b"question,model,score\n1,a,2\n", "If it is a table, it needs a column named id."),
+        (b"just words\nand more\n", "no known format. Tried"),
+        (b"<html>, ;", "no known format. Tried"),
+        (b"\x89PNG\r\n", "no known format. Tried"),
+        (b"PK\x05\x06" + bytes(18), "no known format. Tried"),
+    ],
+)
+def test_what_a_wrong_file_may_be_is_said_first(write, content, told):
+    with pytest.raises(DataError) as caught:
+        importers.read(write("x", content), Intake())
+    assert told in str(caught.value)
+
+
+def test_the_hint_of_a_grade_by_another_name_works(write):
+    path = write("x.jsonl", [{"id": 1, "reward": 0.5}])
+    assert importers.read(path, Intake(metric="reward"), "scores")[1].entries[1, 0].answer.score == 0.5
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"\xef\xbb\xbf"])

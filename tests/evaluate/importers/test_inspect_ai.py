@@ -172,6 +172,12 @@ def test_a_log_that_was_never_scored_says_how_to(save):
         read(save(log([sample(1, scores={})])))
 
 
+def test_a_log_whose_samples_all_failed_says_why(save):
+    rows = [sample(number, scores={}, error={"message": "no network"}) for number in (1, 2)]
+    with pytest.raises(DataError, match=r"none of its 2 samples has a score\. The first error: 'no network'\."):
+        read(save(log(rows, "error")))
+
+
 def test_runs_of_two_tasks_are_not_compared_though_their_ids_agree(save):
     paths = [save(log([sample(1)], task=task), f"{name}.json") for name, task in (("a", "x/one"), ("b", "y/two"))]
     with pytest.raises(DataError, match=r"is of the task 'one', .* of 'two'"):
@@ -352,7 +358,7 @@ def test_each_task_of_a_folder_may_have_its_scorer(save, tmp_path):
     scores = {"match": {"value": "C"}, "judge": {"value": 0.5}}
     for task in ("a", "b"):
         save(log([sample(1, scores=scores)], task=task), f"logs/{task}.json")
-    with pytest.raises(DataError, match=r"a\.json: has several scorers"):
+    with pytest.raises(DataError, match=r"a\.json: has several scorers.*several tasks are read, write a=GRADE"):
         read(tmp_path / "logs")
     assert read(tmp_path / "logs", metric="judge").graded == {"a": "judge", "b": "judge"}
     assert read(tmp_path / "logs", metric="a=judge b=match").graded == {"a": "judge", "b": "match"}

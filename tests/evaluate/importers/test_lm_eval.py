@@ -109,7 +109,7 @@ def test_a_metric_that_is_a_list_is_refused_by_name(write):
         read(path, metric="f1")
     with pytest.raises(DataError, match=r"--metric ac: no such metric\. Did you mean 'acc'"):
         read(path, metric="ac")
-    with pytest.raises(DataError, match=r"no metric of one number a sample but \['f1'\]"):
+    with pytest.raises(DataError, match=r"f1 are parts of a sum over all samples"):
         read(write("b.jsonl", [sample(0, f1=[0.5, 1])]))
 
 
@@ -212,6 +212,15 @@ def test_in_a_folder_the_subjects_of_a_task_stand_beside_the_task(folder):
     path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
     slices = {entry.categories for entry in read(folder).entries.values()}
     assert slices == {("arc_easy",), ("gsm8k", "gsm8k/kind 0"), ("gsm8k", "gsm8k/kind 1")}
+
+
+def test_a_choice_that_one_task_of_a_folder_needs_names_the_task(folder):
+    path = next(folder.glob("samples_gsm8k*"))
+    rows = [{**sample(0, exact_match=1.0), "filter": name} for name in ("strict-match", "flexible-extract")]
+    path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    with pytest.raises(DataError, match=r"several filters\. .* Where several tasks are read, write gsm8k=GRADE\."):
+        read(folder)
+    assert read(folder, metric="gsm8k=exact_match,strict-match").graded["gsm8k"] == "exact_match,strict-match"
 
 
 def test_a_task_that_ran_twice_needs_a_choice(folder):

@@ -196,8 +196,16 @@ def test_a_model_judged_against_several_needs_both_names(write):
         read(part(path, "a"))
     comparison = compare_files(part(path, "a"), part(path, "c"), Options()).comparison
     assert (comparison.n, comparison.negative_flips, comparison.new) == (1, 1, "c")
-    with pytest.raises(DataError, match="no judgment of 'b against c'"):
+    with pytest.raises(DataError, match="no judgment of 'b against d'"):
+        compare_files(part(path, "b"), part(path, "d"), Options())
+
+
+def test_models_that_were_judged_against_a_baseline_only_are_not_compared_with_each_other(write):
+    rows = [game("tie", "tie", models=("b", "gpt-3.5")), game("tie", "tie", models=("c", "gpt-3.5"))]
+    path = write("p.jsonl", rows)
+    with pytest.raises(DataError, match=r"b and c were never judged against each other; b was against gpt-3\.5\. Cho"):
         compare_files(part(path, "b"), part(path, "c"), Options())
+    assert compare_files(part(path, "gpt-3.5"), part(path, "c"), Options()).comparison.n == 1
 
 
 @pytest.mark.parametrize("winner", ["A", "Tie", None, ["tie"], -1])

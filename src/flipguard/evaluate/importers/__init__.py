@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from flipguard.errors import DataError, choose, shown
+from flipguard.evaluate.importers.hints import hint
 from flipguard.evaluate.intake import Intake
 from flipguard.evaluate.runs import Judged, Run
 from flipguard.evaluate.source import Source
@@ -131,7 +132,8 @@ def _recognise(source: Source) -> str:
             return name
         refusals.setdefault(why_not, []).append(name)
     tried = "; ".join(f"{', '.join(names)} ({why_not})" for why_not, names in refusals.items())
-    raise DataError(f"{source.path}: no known format. Tried {tried}. --format names one: {', '.join(FORMATS)}.")
+    names = f"--format names one: {', '.join(FORMATS)}."
+    raise DataError(f"{source.path}: no known format.{hint(source)} Tried {tried}. {names}")
 
 
 def _importer(name: str) -> Importer:

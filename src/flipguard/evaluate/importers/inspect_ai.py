@@ -182,7 +182,9 @@ def _scorer(source: Source, wanted: str | None, items: dict[Key, Sample]) -> str
             there[name] = there.get(name, False) or not isinstance(value, list)
     numbers = [name for name, is_number in there.items() if is_number]
     if not there:
-        raise DataError(f"{source.path}: none of its {len(items):,} samples has a score. Score it: inspect score LOG.")
+        failed = [item.answer.error for item in items.values() if item.answer.error is not None]
+        why = f"The first error: {shown(failed[0], 200)}." if failed else "Score it: inspect score LOG."
+        raise DataError(f"{source.path}: none of its {len(items):,} samples has a score. {why}")
     if wanted is not None and wanted not in numbers:
         why = "its value is a list, not one number" if wanted in there else "no such scorer"
         raise DataError(f"{source.path}: --metric {wanted}: {why}. {choose(wanted, numbers)}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flipguard.errors import DataError, choose, shown
-from flipguard.evaluate.intake import Intake
+from flipguard.evaluate.intake import Intake, of_one_task
 from flipguard.evaluate.numbers import scale_of
 from flipguard.evaluate.runs import Entry, Key, Run
 from flipguard.evaluate.source import Source
@@ -47,7 +47,12 @@ def read_folder(
     logs = _of_one_model(source, [_log(Source.of(path, alone=source.alone), header) for path in _paths(source.path)])
     named, notes = _one_a_task(source.path, logs, intake)
     _refuse_unknown_tasks(source.path, intake.metric, list(named))
-    runs = {task: read(log.source, replace(intake, metric=_wanted(intake.metric, task))) for task, log in named.items()}
+    runs: dict[str, Run] = {}
+    for task, log in named.items():
+        try:
+            runs[task] = read(log.source, replace(intake, metric=_wanted(intake.metric, task)))
+        except DataError as error:
+            raise of_one_task(error, task) if len(named) > 1 else error from None
     if len(runs) == 1:
         run = next(iter(runs.values()))
         run.notes = (*notes, *run.notes)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from flipguard.errors import DataError, choose, shown
-from flipguard.evaluate.intake import Duplicates, Intake, Shelf, gather, ranked
+from flipguard.evaluate.importers.lm_eval_folder import folders, one_run_a_task, only_folder, results_of, task_of
+from flipguard.evaluate.intake import Intake, Shelf, gather, of_one_task, ranked
 from flipguard.evaluate.numbers import graded, number_of, scale_of
 from flipguard.evaluate.runs import Entry, Key, Run
 from flipguard.evaluate.source import Source
@@ -29,7 +29,6 @@ DEFAULTS = ("acc_norm", "acc", "exact_match", "pass@1")
 LOWER_IS_BETTER = {"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "ter", "brier_score", "wer"}
 BY_THE_HARNESS = {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", "bypass"}
 HASHES = {"doc_hash", "prompt_hash", "target_hash"}
-NAME = re.compile(r"samples_(?P<task>.+)_(?P<time>[^_]+)\.jsonl(\.gz)?")
 NO_FILTER = "none"
 SUBJECTS = ("category", "subject")  # keys of a document that say what it is about
 
@@ -61,7 +60,7 @@ class Task:
 def recognise(source: Source) -> str | None:
     """Samples have `doc_id` and `resps`; a folder has files named after them."""
     if source.kind == "folder":
-        return None if _folders(source.path) else "it is a folder without samples_*.jsonl"
+        return None if folders(source.path) else "it is a folder without samples_*.jsonl"
     if not source.rows:
         return source.why_no_rows()
     found = any("doc_id" in row and ("resps" in row or "filtered_resps" in row) for row in source.rows)
@@ -72,13 +71,14 @@ def read(source: Source, intake: Intake) -> Run:
     """One model's answers to the documents of one task or several."""
     paths, notes = [source.path], list[str]()
     if source.kind == "folder":
-        paths, notes = _one_run_a_task(_only_folder(source.path), intake.duplicates)
-    results = _results(paths[0])
+        paths, notes = one_run_a_task(only_folder(source.path), intake.duplicates)
+    results = results_of(paths[0])
     document = {} if results is None else results.document
     several = len(paths) > 1
     _refuse_unknown_tasks(source.path, intake.metric, paths)
     sources = [source if path == source.path else Source.of(path) for path in paths]
-    tasks = [_task(each, intake, document, several=several) for each in sources]
+    read_one = _one_of_several if several else partial(_task, several=False)
+    tasks = [read_one(each, intake, document) for each in sources]
     entries = {
         (f"{task.name}/{key[0]}" if several else key[0], key[1]): entry
         for task in tasks
@@ -96,9 +96,15 @@ def read(source: Source, intake: Intake) -> Run:
     )
 
 
+def _one_of_several(source: Source, intake: Intake, results: Row) -> Task:
+    try:
+        return _task(source, intake, results, several=True)
+    except DataError as error:
+        raise of_one_task(error, task_of(source.path)) from None
+
+
 def _task(source: Source, intake: Intake, results: Row, *, several: bool) -> Task:
-    named = NAME.fullmatch(source.path.name)
-    name = named["task"] if named else ""
+    name = task_of(source.path)
     metric, filter_name = _wanted(intake.metric, name)
     there, lists = _metrics(source.rows)
     chosen, note = _choose(source.path, metric, there, lists, name)
@@ -157,7 +163,7 @@ def _wanted(metric: str | None, task: str) -> tuple[str, str]:
 
 
 def _refuse_unknown_tasks(path: Path, metric: str | None, samples: Sequence[Path]) -> None:
-    named = [match["task"] for sample in samples if (match := NAME.fullmatch(sample.name))]
+    named = [task for sample in samples if (task := task_of(sample))]
     for word in (metric or "").split():
         task, equals, _ = word.rpartition("=")
         if equals and task not in named:
@@ -190,7 +196,8 @@ def _choose(path: Path, wanted: str, there: list[str], lists: list[str], task: s
     default = there[0] if len(there) == 1 else next((name for name in DEFAULTS if name in there), None)
     if default is None:
         several = f"has several metrics. Choose one with --metric: {', '.join(there)}."
-        none = f"has no metric of one number a sample{f' but {shown(lists)}' if lists else ''}; was it graded?"
+        parts = f"{', '.join(lists)} are parts of a sum over all samples, not one number a sample."
+        none = parts if lists else "has no metric; was it graded?"
         raise DataError(f"{path}: {several if there else none}")
     others = [name for name in there if name != default]
     what = f"{task or path.name} is graded by {default}"
@@ -242,50 +249,3 @@ def _completion(row: Row) -> str | None:
         case [[str(text)]]:
             return text
     return None
-
-
-def _folders(folder: Path) -> list[Path]:
-    """`folder`, or those inside it, one a model, that hold samples."""
-    inside = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
-    found = [path for path in inside if any(NAME.fullmatch(name.name) for name in path.iterdir())]
-    return found[:1] if folder in found else found
-
-
-def _only_folder(folder: Path) -> Path:
-    found = _folders(folder)
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        raise DataError(f"{folder}: expected the samples of one model, found {names}. Name one of its folders.")
-    return found[0]
-
-
-def _one_run_a_task(folder: Path, rule: Duplicates) -> tuple[list[Path], list[str]]:
-    """One file for each task; where a task ran several times, the one that the rule says."""
-    runs: dict[str, list[tuple[str, Path]]] = {}
-    for path in folder.iterdir():
-        if named := NAME.fullmatch(path.name):
-            runs.setdefault(named["task"], []).append((named["time"], path))
-    notes = []
-    for task, found in sorted(runs.items()):
-        found.sort()
-        if len(found) > 1 and rule == "error":
-            names = ", ".join(path.name for _, path in found)
-            raise DataError(
-                f"{folder}: {task} ran several times: {names}. Name a file, or choose --duplicates first or last."
-            )
-        if len(found) > 1:
-            kept = found[0 if rule == "first" else -1][1]
-            notes.append(f"Of {len(found)} runs of {task}, {kept.name} was taken.")
-    return [found[-1 if rule == "last" else 0][1] for _, found in sorted(runs.items())], notes
-
-
-def _results(samples: Path) -> Source | None:
-    """The results of the run that `samples` belongs to: those of its time, or the only ones beside it."""
-    named = NAME.fullmatch(samples.name)
-    beside = sorted([*samples.parent.glob("results_*.json"), *samples.parent.glob("results_*.json.gz")])
-    of_its_time = [path for path in beside if named and named["time"] in path.name]
-    found = of_its_time or (beside if named else [])
-    if len(found) != 1:
-        return None
-    source = Source.of(found[0])
-    return source if isinstance(source.document, dict) else None

@@ -56,12 +56,24 @@ def read(source: Source, intake: Intake) -> Judged:
         raise DataError(f"{source.path}: holds several judges. Choose one with --metric: {', '.join(judges)}.")
     if not shelves:
         there = sorted({str(row.get(key)) for row in source.rows for key in ("model_1", "model_2")})
+        _refuse_strangers(source, old, there)
         asked = " against ".join(name for name in (old, source.partner) if name)
         raise DataError(f"{source.path}: holds no judgment of {shown(asked)}. {choose(old, there)}")
     shelf = next(iter(shelves.values()))
     questions.check()
     files = (source.path, *questions.files)
     return Judged(old, news[0], "verdicts", shelf.taken(), files, shelf.duplicates, graded={"": judges[0]})
+
+
+def _refuse_strangers(source: Source, old: str, there: list[str]) -> None:
+    """Say so where two models were judged against a baseline but never against each other."""
+    if source.partner in there and old in there and source.partner != old:
+        met = [{str(row.get("model_1")), str(row.get("model_2"))} for row in source.rows]
+        rivals = sorted({name for pair in met if old in pair for name in pair - {old}})
+        raise DataError(
+            f"{source.path}: {old} and {source.partner} were never judged against each other; {old} was against "
+            f"{', '.join(rivals)}. Choose one of these."
+        )
 
 
 def _judgment(row: Row, models: tuple[str, str], questions: Questions) -> Judgment:
