@@ -152,9 +152,7 @@ def test_a_recipe_that_cannot_be_is_refused_before_anything_is_loaded(tmp_path, 
 
 
 def test_the_installed_command_answers():
-    ran = subprocess.run(
-        [sys.executable, "-m", "flipguard.cli", "--version"], capture_output=True, text=True, check=True
-    )
+    ran = subprocess.run([sys.executable, "-m", "flipguard", "--version"], capture_output=True, text=True, check=True)
     assert ran.stdout == f"flipguard {__version__}\n"
 
 

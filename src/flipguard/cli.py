@@ -12,7 +12,8 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from flipguard import __version__, options
-from flipguard.errors import choose, told
+from flipguard.errors import ToldElsewhereError, choose, told
+from flipguard.processes import is_first
 
 Arguments = argparse.Namespace
 PASSED, WRONG, INTERRUPTED = 0, 2, 130
@@ -84,7 +85,7 @@ def sandbox(arguments: Arguments) -> int:
     from flipguard.sandbox.write import write_sandbox
 
     write_sandbox(arguments.out, seed=arguments.seed)
-    recipe = arguments.out / "recipes" / "sft.yaml"
+    recipe = str(arguments.out / "recipes" / "sft.yaml")
     _tell(arguments, f"{arguments.out}: data, model and recipes. Next: flipguard train {recipe}", {"recipe": recipe})
     return PASSED
 
@@ -104,7 +105,8 @@ def train(arguments: Arguments) -> int:
 
     done = run_recipe(arguments.recipe, arguments.overrides, resume=arguments.resume, overwrite=arguments.overwrite)
     told = "was finished already" if done.already_done else f"trained on {done.data}"
-    _tell(arguments, f"{done.path}: {told}", asdict(done))
+    if is_first():
+        _tell(arguments, f"{done.path}: {told}", asdict(done) | {"path": str(done.path)})
     return PASSED
 
 
@@ -282,6 +284,8 @@ def _shielded(run: Callable[[Arguments], int], arguments: Arguments) -> int:
     except KeyboardInterrupt:
         _fail(arguments, "interrupted. The same command goes on (train: with --resume).")
         return INTERRUPTED
+    except ToldElsewhereError:
+        return WRONG
     except Exception as error:
         if os.environ.get("FLIPGUARD_TRACEBACK"):
             raise
@@ -293,7 +297,3 @@ def _fail(arguments: Arguments, message: str) -> int:
     one_line = "".join(letter if letter.isprintable() else " " for letter in message)
     sys.stderr.write(f"flipguard {arguments.verb}: {one_line}\n")
     return WRONG
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,7 +5,8 @@ FlipGuardError               exit code 2; never shown with a traceback
 ├── RecipeError              a recipe or an override: file, key, value, choices
 ├── PolicyError              a policy for `compare`: file, key, value, choices
 ├── ModelError               a model folder, tokenizer or context length
-└── JudgeError               a judge or scorer that cannot be loaded or broke its contract
+├── JudgeError               a judge or scorer that cannot be loaded or broke its contract
+└── ToldElsewhereError       of several processes of one run, another one says what went wrong
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ class ModelError(FlipGuardError):
 
 class JudgeError(FlipGuardError):
     """A judge cannot be loaded or does not return what a judge must return."""
+
+
+class ToldElsewhereError(FlipGuardError):
+    """Another process of the same run says what went wrong; this one ends without a word."""
 
 
 def shown(value: object, limit: int = 60) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
+from flipguard.processes import is_first
+
 EVERY = 10.0
 
 
@@ -27,6 +29,9 @@ def follow(
     Work that ends within ten seconds prints nothing where there is no terminal.
     """
     stream = sys.stderr if stream is None else stream
+    if not is_first():
+        yield lambda count, note="": None  # noqa: ARG005 - one process speaks for all
+        return
     bar = _bar if stream.isatty() else _lines
     with bar(label, total, done, unit, stream) as advance:
         yield advance

@@ -120,7 +120,7 @@ def test_a_killed_run_resumes_to_the_same_weights(make_recipe, tmp_path, algorit
     name = "model.safetensors" if peft is None else "adapter_model.safetensors"
     unbroken = train(make_recipe("unbroken", algorithm=algorithm, trainer=trainer, peft=peft))
     recipe = make_recipe("broken", algorithm=algorithm, trainer=trainer, peft=peft)
-    command = [sys.executable, "-m", "flipguard.cli", "train", str(recipe)]
+    command = [sys.executable, "-m", "flipguard", "train", str(recipe)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     while not list((tmp_path / "broken").glob("checkpoint-*/trainer_state.json")):
         assert process.poll() is None, "ended before it could be killed"

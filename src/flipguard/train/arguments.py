@@ -18,6 +18,7 @@ DEFAULTS: dict[str, Any] = {
     "report_to": "none",
     "logging_steps": 1,
     "save_total_limit": 2,
+    "ddp_find_unused_parameters": False,  # every weight takes part; looking for others costs time at each step
 }
 TRL_DEFAULTS: dict[str, Any] = {"bf16": False, "gradient_checkpointing": False}  # off, as in transformers
 KINDS: dict[str, tuple[Any, dict[str, Any]]] = {  # TRL's own arguments, and what we set of them
@@ -82,9 +83,8 @@ def lora_config(recipe: Recipe, *, place: str) -> Any:
 
 def mixed_precision(arguments: Any) -> torch.dtype | None:
     """What autocast computes in, or None where there is none and the weights' own dtype counts."""
-    if arguments.bf16:
-        return torch.bfloat16
-    return torch.float16 if arguments.fp16 else None
+    kinds: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    return kinds.get(arguments.mixed_precision)  # also said by the launcher's configuration
 
 
 def _evaluation(recipe: Recipe) -> dict[str, Any]:

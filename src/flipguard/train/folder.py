@@ -15,8 +15,10 @@ import orjson
 
 from flipguard.errors import RecipeError, shown
 from flipguard.files import write_bytes
+from flipguard.processes import is_first
 from flipguard.train.checkpoints import last_whole
 from flipguard.train.recipe import Recipe
+from flipguard.train.together import meet
 
 RECORD = "flipguard.json"
 MADE = (RECORD, "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "config.json", "adapter_config.json")
@@ -61,11 +63,19 @@ class RunFolder:
         return last_whole(self.path)
 
     def finish(self, save: Callable[[Path], None], summary: dict[str, Any]) -> None:
-        """Let `save` write the model beside the folder, move it in, then say that the run is finished."""
+        """Let `save` write the model beside the folder, move it in, then say that the run is finished.
+
+        Every process calls it, since each may hold a part of the weights; the first writes.
+        """
         staging = self.path / ".final"
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
+        if is_first():
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+        meet()
         save(staging)
+        meet()
+        if not is_first():
+            return
         for item in sorted(staging.iterdir()):
             item.replace(self.path / item.name)
         staging.rmdir()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate.data_loader import SeedableRandomSampler
 from torch import Tensor
 from torch.utils.data import RandomSampler, SequentialSampler
 from transformers import Trainer
@@ -17,7 +16,7 @@ from flipguard.objective.divergences import DIVERGENCES, cross_entropy
 from flipguard.train.guarded_loss import GuardedLoss
 from flipguard.train.reference import autocast
 from flipguard.train.scoring import Batch, Scorer
-from flipguard.train.sharding import COUNTED, CountingCollator, Fillable, Filled
+from flipguard.train.sharding import COUNTED, CountingCollator, Fillable, Filled, Shuffled
 
 
 @dataclass(frozen=True)
@@ -147,8 +146,11 @@ class OfflineTrainer(Trainer):
         if self.args.world_size == 1 or self.args.dataloader_drop_last:
             return sampler
         if isinstance(sampler, RandomSampler):  # the order one process has
-            sampler = SeedableRandomSampler(sampler.data_source, data_seed=self.args.data_seed)
+            sampler = Shuffled(sampler.data_source, seed=self.args.data_seed, epoch=self._epoch)
         return Filled(sampler, self._train_batch_size * self.args.world_size)
+
+    def _epoch(self) -> int:
+        return int(self.state.epoch or 0)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         return Filled(SequentialSampler(eval_dataset), self.args.eval_batch_size * self.args.world_size)

@@ -21,7 +21,9 @@ from torch import Tensor
 from flipguard.errors import ModelError
 from flipguard.files import write_bytes
 from flipguard.objective import logprobs
+from flipguard.processes import is_first
 from flipguard.progress import follow
+from flipguard.train import together
 from flipguard.train.batches import PairCollator, ReferencedPair
 from flipguard.train.data import TokenRow
 from flipguard.train.models import fingerprint
@@ -46,13 +48,13 @@ def with_reference(
         ModelError: π_0 gives a log-probability that is not finite.
     """
     path = cache_folder() / "reference" / f"{_key(model, pairs, mixed)}.safetensors"
-    logps = _cached(path, len(pairs))
+    logps = together.from_first(lambda: _cached(path, len(pairs)))
     if logps is None:
         logps = _score(model, pairs, collator, mixed)
-        write_bytes(path, save({"logps": logps}))
-    if not torch.isfinite(logps).all():
-        row = int((~torch.isfinite(logps)).any(dim=1).nonzero()[0])
-        raise ModelError(f"{pairs[row].place}: the reference model gives a log-probability that is not finite.")
+        if is_first():
+            write_bytes(path, save({"logps": logps}))
+    with together.agreed():
+        _check_finite(logps, pairs)
     return [ReferencedPair(pair, *row) for pair, row in zip(pairs, logps.tolist(), strict=True)]
 
 
@@ -63,27 +65,37 @@ def cache_folder() -> Path:
 
 
 def _score(model: Any, pairs: Sequence[TokenRow], collator: PairCollator, mixed: torch.dtype | None) -> Tensor:
-    """[N, 2] sums in nats: chosen, rejected. Batches hold rows of similar length, so little is padding."""
+    """[N, 2] sums in nats: chosen, rejected. Batches hold rows of similar length, so little is padding.
+
+    Each process scores its share of the batches, which are the same for any number of processes.
+    """
     order = sorted(range(len(pairs)), key=lambda index: pairs[index].length)
     scorer, device = scorer_for(model), next(model.parameters()).device
-    sums = torch.empty(len(pairs), 2, dtype=torch.float64)
+    sums = torch.zeros(len(pairs), 2, dtype=torch.float64)
+    batches = _batches(order, pairs)[together.number() :: together.count()]
     with (
-        follow("reference log-probs", len(pairs), unit="pair") as advance,
+        follow("reference log-probs", sum(map(len, batches)), unit="pair") as advance,
         torch.no_grad(),
         autocast(device, mixed),
     ):
-        for indices in _batches(order, pairs):
+        for indices in batches:
             batch = collator.pad([pairs[index] for index in indices])
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
             logps = logprobs.sequence_logps(scorer.token_logps(scorer.states(model, batch), batch))
             sums[torch.tensor(indices)] = logps.double().cpu().view(2, -1).T
             advance(len(indices))
-    return sums
+    return together.summed(sums, device)
 
 
 def autocast(device: torch.device, mixed: torch.dtype | None) -> AbstractContextManager[Any]:
     """Compute in `mixed` as the trainer does; None changes nothing."""
     return torch.autocast(device.type, dtype=mixed, enabled=mixed is not None)
+
+
+def _check_finite(logps: Tensor, pairs: Sequence[TokenRow]) -> None:
+    if not torch.isfinite(logps).all():
+        row = int((~torch.isfinite(logps)).any(dim=1).nonzero()[0])
+        raise ModelError(f"{pairs[row].place}: the reference model gives a log-probability that is not finite.")
 
 
 def _batches(order: list[int], pairs: Sequence[TokenRow]) -> list[list[int]]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from transformers import PrinterCallback, ProgressCallback, set_seed
 from flipguard.errors import ModelError, RecipeError, shown
 from flipguard.files import write_text
 from flipguard.locks import locked
+from flipguard.processes import is_first
 from flipguard.train import arguments as arguments_of
 from flipguard.train import models
 from flipguard.train.batches import PairCollator, Pairs
@@ -32,6 +32,7 @@ from flipguard.train.reference import with_reference
 from flipguard.train.reward import prepare_tokenizer, reward_model, reward_trainer
 from flipguard.train.scoring import scorer_for
 from flipguard.train.sft import sft_trainer
+from flipguard.train.together import agreed, from_first
 from flipguard.weights import model_folder, weights_sha256
 
 
@@ -59,18 +60,21 @@ def train(
     Raises:
         FlipGuardError: recipe, data or model cannot be used; nothing was trained.
     """
-    recipe = load_recipe(path, overrides)
-    folder = RunFolder(recipe.output_dir, recipe, _inputs(recipe))
-    if resume and not overwrite and folder.is_finished():
+    place = str(path)
+    with agreed():
+        recipe = load_recipe(path, overrides)
+        arguments = arguments_of.training_arguments(recipe, place=place)  # here several processes find each other
+    folder = from_first(lambda: RunFolder(recipe.output_dir, recipe, _inputs(recipe)))
+    if from_first(lambda: resume and not overwrite and folder.is_finished()):
         return Trained(folder.path, "", {}, already_done=True)
     stage = STAGES.get(recipe.algorithm, _preference)
     with _alone(folder.path):
-        with _refused(str(path)):
-            trainer, data = stage(recipe, str(path))
-        checkpoint = folder.open(resume=resume, overwrite=overwrite)
-        with _refused(str(path)):
+        trainer, data = stage(recipe, arguments, place)
+        checkpoint = from_first(lambda: folder.open(resume=resume, overwrite=overwrite))
+        with _refused(place):
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        _check_trained(trainer, str(path))
+        with agreed():
+            _check_trained(trainer, place)
         metrics = _last_metrics(trainer.state.log_history)
         folder.finish(_saver(trainer, recipe, data, metrics), {"data": data.summary(), "metrics": metrics})
     return Trained(folder.path, data.summary(), metrics)
@@ -88,11 +92,15 @@ def _refused(place: str) -> Iterator[None]:
         ) from error
 
 
-def _alone(folder: Path) -> AbstractContextManager[None]:
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
     """One run at a time in a folder; of several processes of one run, the first holds it."""
-    if os.environ.get("RANK", "0") != "0":
-        return nullcontext()
-    return locked(folder, way_out="Wait for that run, or name another --trainer.output_dir.")
+    with ExitStack() as held:
+        with agreed():
+            if is_first():
+                way_out = "Wait for that run, or name another --trainer.output_dir."
+                held.enter_context(locked(folder, way_out=way_out))
+        yield
 
 
 def _check_trained(trainer: Any, place: str) -> None:
@@ -120,55 +128,57 @@ def _inputs(recipe: Recipe) -> dict[str, str]:
     return found | {name: weights_sha256(folder) for name, folder in folders.items() if folder is not None}
 
 
-def _supervised(recipe: Recipe, place: str) -> tuple[Any, TokenData]:
-    arguments = arguments_of.training_arguments(recipe, place=place)
-    lora = arguments_of.lora_config(recipe, place=place)
-    tokenizer, model = _tokenizer_and_model(recipe)
-    data, evaluation = _load(load_completions, recipe, tokenizer, models.context_length(model))
-    set_seed(arguments.seed)
-    return sft_trainer(model, arguments, tokenizer, data, evaluation, lora, callbacks=[ProgressTold("sft")]), data
+def _supervised(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, TokenData]:
+    with agreed(), _refused(place):
+        lora = arguments_of.lora_config(recipe, place=place)
+        tokenizer, model = _tokenizer_and_model(recipe)
+        data, evaluation = _load(load_completions, recipe, tokenizer, models.context_length(model))
+        set_seed(arguments.seed)
+        told = [ProgressTold("sft")]
+        return sft_trainer(model, arguments, tokenizer, data, evaluation, lora, callbacks=told), data
 
 
-def _rewarding(recipe: Recipe, place: str) -> tuple[Any, TokenData]:
-    arguments = arguments_of.training_arguments(recipe, place=place)
-    lora = arguments_of.lora_config(recipe, place=place)
-    tokenizer, model = _tokenizer_and_model(recipe)
-    data, evaluation = _load(load_pairs, recipe, tokenizer, models.context_length(model))
-    set_seed(arguments.seed)
-    classifier, told = reward_model(model), [ProgressTold("reward")]
-    parts = [part for part in (data, evaluation) if part is not None]
-    prepare_tokenizer(tokenizer, parts, chat=are_conversations(recipe.data.train))
-    return reward_trainer(classifier, arguments, tokenizer, data, evaluation, lora, callbacks=told), data
+def _rewarding(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, TokenData]:
+    with agreed(), _refused(place):
+        lora = arguments_of.lora_config(recipe, place=place)
+        tokenizer, model = _tokenizer_and_model(recipe)
+        data, evaluation = _load(load_pairs, recipe, tokenizer, models.context_length(model))
+        set_seed(arguments.seed)
+        classifier, told = reward_model(model), [ProgressTold("reward")]
+        parts = [part for part in (data, evaluation) if part is not None]
+        prepare_tokenizer(tokenizer, parts, chat=are_conversations(recipe.data.train))
+        return reward_trainer(classifier, arguments, tokenizer, data, evaluation, lora, callbacks=told), data
 
 
-def _preference(recipe: Recipe, place: str) -> tuple[Any, TokenData]:
-    arguments = arguments_of.training_arguments(recipe, place=place)
-    lora = arguments_of.lora_config(recipe, place=place)
-    tokenizer, model = _tokenizer_and_model(recipe)
+def _preference(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, TokenData]:
     mixed = arguments_of.mixed_precision(arguments)
-    objective = guarded_loss(recipe, place=place, precision=mixed or model.dtype)
-    data, evaluation = _load(load_pairs, recipe, tokenizer, models.context_length(model))
-    collator = PairCollator(tokenizer.pad_token_id)
-    reference = _reference_model(recipe, model, tokenizer, objective).to(arguments.device)
+    with agreed(), _refused(place):
+        lora = arguments_of.lora_config(recipe, place=place)
+        tokenizer, model = _tokenizer_and_model(recipe)
+        objective = guarded_loss(recipe, place=place, precision=mixed or model.dtype)
+        data, evaluation = _load(load_pairs, recipe, tokenizer, models.context_length(model))
+        collator = PairCollator(tokenizer.pad_token_id)
+        reference = _reference_model(recipe, model, tokenizer, objective).to(arguments.device)
     seen, held_out = (
         None if part is None else Pairs(with_reference(reference, part.rows, collator, mixed=mixed))
         for part in (data, evaluation)
     )
     set_seed(arguments.seed)
-    policy = model if lora is None else peft.get_peft_model(model, lora)
-    trainer = OfflineTrainer(
-        guarded_loss=objective,
-        scorer=scorer_for(policy),
-        mixed=mixed,
-        reference=Reference(reference, scorer_for(reference)) if _needs_distribution(objective) else None,
-        model=policy,
-        args=arguments,
-        train_dataset=seen,
-        eval_dataset=held_out,
-        data_collator=collator,
-        processing_class=tokenizer,
-        callbacks=[ProgressTold(recipe.algorithm)],
-    )
+    with agreed(), _refused(place):
+        policy = model if lora is None else peft.get_peft_model(model, lora)
+        trainer = OfflineTrainer(
+            guarded_loss=objective,
+            scorer=scorer_for(policy),
+            mixed=mixed,
+            reference=Reference(reference, scorer_for(reference)) if _needs_distribution(objective) else None,
+            model=policy,
+            args=arguments,
+            train_dataset=seen,
+            eval_dataset=held_out,
+            data_collator=collator,
+            processing_class=tokenizer,
+            callbacks=[ProgressTold(recipe.algorithm)],
+        )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     return trainer, data
@@ -190,11 +200,10 @@ def _load(
     load: Callable[..., TokenData], recipe: Recipe, tokenizer: Any, context: int | None
 ) -> tuple[TokenData, TokenData | None]:
     data = load(recipe.data.train, recipe.data, tokenizer, context)
-    sys.stderr.write(f"{recipe.data.train}: {data.summary()}\n")
-    if recipe.data.eval is None:
-        return data, None
-    held_out = load(recipe.data.eval, recipe.data, tokenizer, context)
-    sys.stderr.write(f"{recipe.data.eval}: {held_out.summary()}\n")
+    held_out = None if recipe.data.eval is None else load(recipe.data.eval, recipe.data, tokenizer, context)
+    if is_first():
+        for source, part in ((recipe.data.train, data), (recipe.data.eval, held_out)):
+            sys.stderr.write("" if part is None else f"{source}: {part.summary()}\n")
     return data, held_out
 
 
@@ -227,12 +236,15 @@ def _last_metrics(history: list[dict[str, float]]) -> dict[str, float]:
 
 def _saver(trainer: Any, recipe: Recipe, data: TokenData, metrics: dict[str, float]) -> Callable[[Path], None]:
     def save(folder: Path) -> None:
-        if recipe.peft is not None and models.is_adapter(recipe.model):
+        merged = recipe.peft is not None and models.is_adapter(recipe.model)
+        if not merged:
+            trainer.save_model(str(folder))
+        if not is_first():
+            return
+        if merged:
             # Its base exists only in memory: an adapter merged into another model. So the whole model is saved.
             trainer.model.merge_and_unload().save_pretrained(str(folder))
             trainer.processing_class.save_pretrained(str(folder))
-        else:
-            trainer.save_model(str(folder))
         trainer.state.save_to_json(str(folder / "trainer_state.json"))
         write_text(folder / "README.md", model_card(recipe, data=data.summary(), metrics=metrics))
 

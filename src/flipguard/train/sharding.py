@@ -44,10 +44,20 @@ class Filled(Sampler[int]):
         yield from self.sampler
         yield from range(len(self.sampler), len(self))
 
-    def set_epoch(self, epoch: int) -> None:
-        """Shuffle as for `epoch`, where the sampler shuffles."""
-        if isinstance(self.sampler, SeedableRandomSampler):
-            self.sampler.set_epoch(epoch)
+
+class Shuffled(SeedableRandomSampler):
+    """The order that one process has, in all of them, for the epoch that `epoch` tells when it begins.
+
+    Not left to the loader, which forgets to tell it to the sampler where several processes resume within an epoch.
+    """
+
+    def __init__(self, dataset: Any, *, seed: int | None, epoch: Callable[[], int]) -> None:
+        super().__init__(dataset, data_seed=seed)
+        self.now = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        self.set_epoch(self.now())
+        yield from super().__iter__()
 
 
 @dataclass(frozen=True)
