@@ -1,7 +1,9 @@
 """The statistics against their oracles: scipy, statsmodels, and the project's published tables."""
 
 import math
+from statistics import NormalDist
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -165,3 +167,33 @@ def test_deciding_takes_more_prompts_than_there_are(count, limit):
     k, n = count
     needed = stats.prompts_to_decide(k, n, limit)
     assert needed is None or (needed > n and math.isfinite(needed))
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "limit"),
+    [(0, 50, 0.02), (1, 100, 0.05), (4, 100, 0.1), (8, 200, 0.02), (30, 300, 0.2), (90, 500, 0.2), (4, 100, 0.02)],
+)
+def test_the_prompts_that_would_decide_do_so_by_brute_force_and_not_many_fewer_would(k, n, limit):
+    """Every count is held against both bounds, as the gate does; the chances are scipy's."""
+    rate, prompts = (k + 0.5) / (n + 1), stats.prompts_to_decide(k, n, limit)
+
+    def chance(size):
+        counts = np.arange(size + 1)
+        decided = [
+            stats.upper_bound(int(count), size) <= limit
+            if rate < limit
+            else stats.lower_bound(int(count), size) > limit
+            for count in counts
+        ]
+        return scipy_stats.binom.pmf(counts, size, rate)[decided].sum()
+
+    assert chance(prompts) >= 0.8
+    assert prompts == n + 1 or prompts <= 1.11 * (n + 1) or chance(round(0.75 * prompts)) < 0.8
+    assert stats.chance_to_decide(rate, prompts, limit) == pytest.approx(chance(prompts))
+
+
+def test_a_wald_bound_at_50_prompts_would_pass_a_rate_of_two_percent_36_times_in_a_hundred_and_ours_never_does():
+    shares = np.arange(51) / 50
+    passes = shares + NormalDist().inv_cdf(0.95) * np.sqrt(shares * (1 - shares) / 50) <= 0.02
+    assert scipy_stats.binom.pmf(np.arange(51), 50, 0.02)[passes].sum() == pytest.approx(0.364, abs=5e-4)
+    assert stats.largest_passing_k(50, 0.02) is None

@@ -18,10 +18,11 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
+from statistics import NormalDist
 
-from flipguard.evaluate.comparison import Pair
-from flipguard.evaluate.permutation import sign_flip, stream
-from flipguard.evaluate.stats import lower_bound, upper_bound
+from flipguard.evaluate.comparison import Pair, Proportion
+from flipguard.evaluate.permutation import signs, stream
+from flipguard.evaluate.stats import MOST_PROMPTS, lower_bound, rounded_up, upper_bound
 
 DRAWS = 1_999  # so that the usual quantiles are one of the draws
 FEW = 20  # trials of a binomial done one by one
@@ -65,7 +66,9 @@ def cluster_of(pair: Pair) -> Hashable:
     return ("id", pair.id) if pair.cluster is None else ("cluster", pair.cluster)
 
 
-def clustered(pairs: Iterable[Pair], alpha: float = 0.05, seed: int = 0) -> Clustered | None:
+def clustered(
+    pairs: Iterable[Pair], alpha: float = 0.05, seed: int = 0, *, name: str = "", draws: int = DRAWS
+) -> Clustered | None:
     """Bounds for NFR and win rate with clusters resampled; None where every cluster has one valid pair.
 
     The bounds held against a limit are never tighter than those of Clopper and Pearson for independent pairs.
@@ -74,6 +77,8 @@ def clustered(pairs: Iterable[Pair], alpha: float = 0.05, seed: int = 0) -> Clus
         pairs: matched pairs; invalid ones are left out.
         alpha: error of the bounds.
         seed: of the resampling.
+        name: of a part of the pairs, whose random numbers are its own.
+        draws: how often.
     """
     tallies: dict[Hashable, list[int]] = {}
     for pair in pairs:
@@ -86,19 +91,19 @@ def clustered(pairs: Iterable[Pair], alpha: float = 0.05, seed: int = 0) -> Clus
     if largest <= 1:
         return None
     clusters: list[Cluster] = [(n, worse, better) for n, worse, better in tallies.values()]
-    draws = list(resample(clusters, stream(seed, "clusters")))
-    turned = [(n, better, worse, added) for n, worse, better, added in draws]
+    drawn = list(resample(clusters, stream(seed, f"clusters{name}"), draws))
+    turned = [(n, better, worse, added) for n, worse, better, added in drawn]
     n, worse, better = map(sum, zip(*clusters, strict=True))
     nets = [better - worse for _, worse, better in clusters]
     return Clustered(
         clusters=len(clusters),
         largest=largest,
-        draws=DRAWS,
+        draws=draws,
         seed=seed,
         design_effect=design_effect([cluster[:2] for cluster in clusters]),
-        nfr=_bounds(worse, n, draws, alpha),
-        win_rate=_bounds(better, n, turned, alpha),
-        net_p_value=sign_flip(nets, stream(seed, "net"))[0],
+        nfr=bounds(worse, n, drawn, alpha),
+        win_rate=bounds(better, n, turned, alpha),
+        net_p_value=signs(nets, stream(seed, f"net{name}")),
     )
 
 
@@ -150,7 +155,40 @@ def design_effect(clusters: Sequence[tuple[int, int]]) -> float | None:
     return many / (many - 1) * spread / n / (share * (1.0 - share))
 
 
-def _bounds(k: int, n: int, draws: Sequence[Draw], alpha: float) -> Bounds:
+def clusters_to_decide(
+    share: Proportion, told: Clustered, limit: float, power: float = 0.8, alpha: float = 0.05
+) -> int | None:
+    """Roughly how many clusters like these would tell the rate seen so far from `limit`, by the normal approximation.
+
+    The resampled bound lies as far from the rate as the added cluster moves it and its own spread, which follows from
+    the design effect; where that is unknown, all pairs of a cluster are taken to be alike. The rate is
+    (k + 1/2) / (n + 1). None: more than MOST_PROMPTS pairs, it is too close to the limit to tell.
+    """
+    size = share.n / told.clusters
+    rate = (share.k + 0.5) / (share.n + 1.0)
+    if limit <= 0.0 or limit >= 1.0 or rate == limit:
+        return None
+    spread = rate * (1.0 - rate) * max(1.0, size if told.design_effect is None else told.design_effect) / size
+    worst = 1.0 - rate if rate < limit else rate
+    sure, likely = NormalDist().inv_cdf(1.0 - alpha), NormalDist().inv_cdf(power)
+
+    def decide(clusters: int) -> bool:
+        moved = worst / (clusters + 1)
+        resampled = moved + sure * math.sqrt(spread / clusters + moved * moved)
+        exact = sure * math.sqrt(limit * (1.0 - limit) / (clusters * size))
+        return max(resampled, exact) + likely * math.sqrt(spread / clusters) <= abs(limit - rate)
+
+    few, enough = told.clusters, math.ceil(MOST_PROMPTS / size)
+    if not decide(enough):
+        return None
+    while enough - few > 1:
+        middle = (few + enough) // 2
+        few, enough = (few, middle) if decide(middle) else (middle, enough)
+    return rounded_up(enough)
+
+
+def bounds(k: int, n: int, draws: Sequence[Draw], alpha: float) -> Bounds:
+    """The bounds of k / n by its resamples; those for a limit never tighter than for independent pairs."""
     value = k / n
     low, lower = quantiles((one / size for size, one, _, _ in draws), alpha / 2, alpha)
     upper, high = quantiles(((one + added) / size for size, one, _, added in draws), 1 - alpha, 1 - alpha / 2)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 SCHEMA = "flipguard.comparison/1"
 
 Outcome = Literal["negative_flip", "positive_flip", "tie", "inconsistent", "invalid"]
+Over = Literal["pairs", "clusters"]  # what was taken for independent
+Test = Literal["exact McNemar", "signs of clusters"]
 Decision = Literal["pass", "fail", "inconclusive", "invalid", "none"]
 
 
@@ -64,6 +66,7 @@ class Pair:
 class Proportion:
     """k of n, with its uncertainty: Wilson 95 % `low`..`high`, one-sided 95 % Clopper-Pearson `upper`.
 
+    Where pairs share clusters, `over` is "clusters" and the bounds are those with clusters resampled.
     With n = 0 nothing is known: value is None, the bounds are 0 and 1.
     """
 
@@ -73,20 +76,26 @@ class Proportion:
     low: float
     high: float
     upper: float
+    over: Over = "pairs"
 
 
 @dataclass(frozen=True, slots=True)
 class Net:
-    """Share of positive minus share of negative flips, with the exact McNemar (sign test) p-value, two-sided."""
+    """Share of positive minus share of negative flips, with a two-sided p-value.
+
+    Exact McNemar (the sign test) for independent pairs; where pairs share clusters, these change sign together.
+    """
 
     value: float | None
     p_value: float
+    test: Test = "exact McNemar"
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One category with the exact McNemar test of better against worse, None where it is too small to be tested.
+    """One category with the two-sided `test` of better against worse, None where it is too small to be tested.
 
+    `p_value` is that of the category alone,
     `p_adjusted` is Holm's over the tested slices, to act on; `p_discovery` Benjamini and Hochberg's, to look further.
     """
 
@@ -98,6 +107,8 @@ class Slice:
     win_rate: Proportion
     p_adjusted: float | None
     p_discovery: float | None = None
+    p_value: float | None = None
+    test: Test = "exact McNemar"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flipguard.evaluate.bootstrap import clusters_to_decide
 from flipguard.evaluate.comparison import Alignment, Comparison, Coverage, Decision
 from flipguard.evaluate.sequential import Sequential
 from flipguard.evaluate.stats import lower_bound, prompts_to_decide
@@ -121,10 +122,16 @@ def _lower(comparison: Comparison) -> float:
 
 
 def _more(comparison: Comparison, max_nfr: float) -> str:
-    """What would decide; clusters of pairs make a prompt worth less by the design effect."""
-    if comparison.clustered is not None:
-        return "more clusters of prompts would tell"
-    prompts = prompts_to_decide(comparison.nfr.k, comparison.nfr.n, max_nfr, alpha=comparison.alpha)
-    if prompts is None:
-        return "the rate is too close to the limit for any number of prompts to decide"
-    return f"if the rate stays, about {prompts:,} prompts would decide"
+    """How much more would decide."""
+    nfr, told = comparison.nfr, comparison.clustered
+    if told is None:
+        needed, what = prompts_to_decide(nfr.k, nfr.n, max_nfr, alpha=comparison.alpha), "prompts"
+    else:
+        needed, what = clusters_to_decide(nfr, told, max_nfr, alpha=comparison.alpha), "clusters of prompts"
+    if needed is None:
+        return f"the rate is too close to the limit for any number of {what} to decide"
+    if told is None:
+        return f"if the rate stays, about {needed:,} prompts would decide"
+    size = nfr.n / told.clusters
+    more = f"{needed - told.clusters:,} more than the {told.clusters:,} here"
+    return f"if the rate stays, about {needed:,} {what} ({size:.3g} pairs each) would decide, {more}"

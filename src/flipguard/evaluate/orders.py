@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from flipguard.evaluate.comparison import Pair, Proportion
-from flipguard.evaluate.stats import mcnemar, proportion
+from flipguard.evaluate.comparison import Pair, Proportion, Test
+from flipguard.evaluate.sampling import INDEPENDENT, Sampling
 
 Order = Literal["old_first", "new_first"]
+ORDERS: tuple[Order, Order] = ("old_first", "new_first")
 FIRST_PLACE: dict[str, tuple[str, int]] = {"old_first": ("old", 1), "new_first": ("new", -1)}
 
 
@@ -23,7 +24,7 @@ class Orders:
 
     `both`, `either`, `old_first`, `new_first`: share whose old answer was called better in both orders, in at least
     one, in that one. `inconsistent`: the orders disagree. `first_place` and `second_place` count pairs whose
-    verdicts favour the answer shown there; `p_value` is the exact sign test on the two, equally likely without position
+    verdicts favour the answer shown there; `p_value` is the sign test on the two, equally likely without position
     bias. `decided` verdicts name a winner, and `first_wins` of them name the answer shown first.
     """
 
@@ -38,9 +39,10 @@ class Orders:
     p_value: float
     first_wins: int
     decided: int
+    test: Test
 
 
-def orders(pairs: Iterable[Pair], alpha: float = 0.05) -> Orders | None:
+def orders(pairs: Iterable[Pair], how: Sampling = INDEPENDENT) -> Orders | None:
     """Take verdicts apart by the order in which answers were shown; None where no valid pair was judged in both.
 
     Byte-identical answers are a tie in every order, whatever was said; the test of position still hears what was said,
@@ -49,21 +51,22 @@ def orders(pairs: Iterable[Pair], alpha: float = 0.05) -> Orders | None:
     known = [pair for pair in pairs if pair.outcome != "invalid" and (_twice(pair) or _same(pair))]
     if not any(map(_twice, known)):
         return None
-    worse = [(_worse(pair, "old_first"), _worse(pair, "new_first")) for pair in known]
-    leans = [_lean(pair) for pair in known if _twice(pair)]
-    first, second = sum(lean > 0 for lean in leans), sum(lean < 0 for lean in leans)
+    old_first, new_first = ([pair for pair in known if _worse(pair, order)] for order in ORDERS)
+    either = [pair for pair in known if any(_worse(pair, order) for order in ORDERS)]
+    first, second = ([pair for pair in known if _twice(pair) and sign * _lean(pair) > 0] for sign in (1, -1))
+    p_value, test = how.test(first, second, "place")
     said = [verdict for pair in known for verdict in pair.verdicts if verdict["winner"] in ("old", "new")]
-    n = len(known)
     return Orders(
-        n=n,
-        both=proportion(sum(pair.outcome == "negative_flip" for pair in known), n, alpha),
-        either=proportion(sum(one or other for one, other in worse), n, alpha),
-        old_first=proportion(sum(one for one, _ in worse), n, alpha),
-        new_first=proportion(sum(other for _, other in worse), n, alpha),
-        inconsistent=proportion(sum(pair.outcome == "inconsistent" for pair in known), n, alpha),
-        first_place=first,
-        second_place=second,
-        p_value=mcnemar(first, second),
+        n=len(known),
+        both=how.share([pair for pair in known if pair.outcome == "negative_flip"], known, "both orders"),
+        either=how.share(either, known, "either order"),
+        old_first=how.share(old_first, known, "old first"),
+        new_first=how.share(new_first, known, "new first"),
+        inconsistent=how.share([pair for pair in known if pair.outcome == "inconsistent"], known, "inconsistent"),
+        first_place=len(first),
+        second_place=len(second),
+        p_value=p_value,
+        test=test,
         first_wins=sum(verdict["winner"] == FIRST_PLACE[verdict["order"]][0] for verdict in said),
         decided=len(said),
     )

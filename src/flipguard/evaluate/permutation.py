@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
 from operator import add
 from random import Random
 
+from flipguard.evaluate.stats import at_most
+
+_LOG_2 = math.log(2.0)
 DRAWS = 1_999  # p-values of a simulation go down to 1 / 2,000
+STEPS = 2_000_000  # additions that an exact distribution of sums may take
 EXACT = 26  # up to here all 2**n signs are counted
 BLOCK = 8  # changes whose signs are drawn together, as one byte
 ROUNDING = 1e-12  # relative to the sum of all sizes: sums this close are the same sum in another order
@@ -48,6 +54,36 @@ def sign_flip(changes: Sequence[float], rng: Random, draws: int = DRAWS) -> tupl
         return 2.0 * _share_at_least(seen, moved), 0
     larger = sum(abs(total) >= seen for total in _drawn(moved, rng, draws))
     return (1 + larger) / (1 + draws), draws
+
+
+def signs(counts: Sequence[int], rng: Random) -> float:
+    """`sign_flip` for whole numbers, exact as far as it can be afforded; with counts of ±1 it is McNemar's exact test.
+
+    Under random signs, counts of one size add up to a binomial number of them; the sizes are convolved.
+
+    >>> round(signs([1, 1, 1, 1, 1, -1], Random(0)), 6), signs([2, 1, 1], Random(0))
+    (0.21875, 0.25)
+    """
+    sizes = Counter(abs(count) for count in counts if count)
+    total, seen = sum(size * many for size, many in sizes.items()), abs(sum(counts))
+    if seen == 0:
+        return 1.0
+    if len(sizes) == 1:
+        ((size, many),) = sizes.items()
+        return min(1.0, 2.0 * at_most((many - seen // size) // 2, many, 0.5))
+    if total * sum(sizes.values()) > STEPS:
+        return sign_flip(counts, rng)[0]
+    chances = [1.0]  # of half the sum of sizes plus the signed sum
+    for size, many in sizes.items():
+        following = [0.0] * (len(chances) + size * many)
+        for plus in range(many + 1):
+            weight = math.exp(
+                math.lgamma(many + 1) - math.lgamma(plus + 1) - math.lgamma(many - plus + 1) - many * _LOG_2
+            )
+            for start, chance in enumerate(chances, size * plus):
+                following[start] += weight * chance
+        chances = following
+    return min(1.0, 2.0 * math.fsum(chances[: (total - seen) // 2 + 1]))
 
 
 def _share_at_least(least: float, changes: Sequence[float]) -> float:

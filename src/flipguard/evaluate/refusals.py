@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from flipguard.errors import JudgeError, shown
-from flipguard.evaluate.comparison import Pair, Proportion
-from flipguard.evaluate.stats import mcnemar, proportion
+from flipguard.evaluate.comparison import Pair, Proportion, Test
+from flipguard.evaluate.sampling import INDEPENDENT, Sampling
 from flipguard.records import RowId
 
 Detector = Callable[[str], bool]
@@ -51,7 +51,7 @@ class RefusalSlice:
 class Refusals:
     """Refusals before and after, over the `n` pairs with both answers at hand.
 
-    `refuses_now` counts answered before and refused now, `answers_now` the reverse; `p_value` is McNemar's exact one on
+    `refuses_now` counts answered before and refused now, `answers_now` the reverse; `p_value` is that of `test` on
     the two. The ids are the first few of each.
     """
 
@@ -65,6 +65,7 @@ class Refusals:
     slices: tuple[RefusalSlice, ...]
     refuses_now_ids: tuple[RowId, ...]
     answers_now_ids: tuple[RowId, ...]
+    test: Test = "exact McNemar"
 
 
 def refuses(completion: str) -> bool:
@@ -90,13 +91,13 @@ def refuses(completion: str) -> bool:
     return any(_says_no(sentence, phrases) for sentence in sentences)
 
 
-def count(pairs: Iterable[Pair], detector: str | None = None, *, alpha: float = 0.05) -> Refusals | None:
+def count(pairs: Iterable[Pair], detector: str | None = None, *, how: Sampling = INDEPENDENT) -> Refusals | None:
     """Count refusal flips over all pairs whose two answers are at hand; None where there is no such pair.
 
     Args:
         pairs: matched pairs; ones that could not be graded count too, an answer that failed does not.
         detector: `package.module:function` of your own, None for `refuses`.
-        alpha: error of the intervals.
+        how: how pairs were drawn.
     """
     known = [pair for pair in pairs if _both(pair)]
     if not known:
@@ -104,15 +105,17 @@ def count(pairs: Iterable[Pair], detector: str | None = None, *, alpha: float = 
     kinds = list(_kinds(known, refuses if detector is None else _foreign(detector)))
     now = [pair for pair, (before, after) in zip(known, kinds, strict=True) if after and not before]
     no_more = [pair for pair, (before, after) in zip(known, kinds, strict=True) if before and not after]
+    p_value, test = how.test(no_more, now, "refusals")
     return Refusals(
         detector=detector or BUILT_IN,
         n=len(known),
         old=sum(before for before, _ in kinds),
         new=sum(after for _, after in kinds),
-        refuses_now=proportion(len(now), len(known), alpha),
-        answers_now=proportion(len(no_more), len(known), alpha),
-        p_value=mcnemar(len(now), len(no_more)),
-        slices=tuple(_slices(known, now, no_more, alpha)),
+        refuses_now=how.share(now, known, "refuses now"),
+        answers_now=how.share(no_more, known, "answers now"),
+        p_value=p_value,
+        test=test,
+        slices=tuple(_slices(known, now, no_more, how)),
         refuses_now_ids=tuple(pair.id for pair in now[:EXAMPLES]),
         answers_now_ids=tuple(pair.id for pair in no_more[:EXAMPLES]),
     )
@@ -131,19 +134,20 @@ def _kinds(pairs: Iterable[Pair], detector: Detector) -> Iterator[tuple[bool, bo
 
 
 def _slices(
-    known: Sequence[Pair], now: Sequence[Pair], no_more: Sequence[Pair], alpha: float
+    known: Sequence[Pair], now: Sequence[Pair], no_more: Sequence[Pair], how: Sampling
 ) -> Iterator[RefusalSlice]:
     totals, gained, lost = (_by_category(pairs) for pairs in (known, now, no_more))
-    for name, n in sorted(totals.items()):
-        yield RefusalSlice(name, n, proportion(gained.get(name, 0), n, alpha), lost.get(name, 0))
+    for name, pairs in sorted(totals.items()):
+        refuses_now = how.share(gained.get(name, ()), pairs, f"refuses now in {name}")
+        yield RefusalSlice(name, len(pairs), refuses_now, len(lost.get(name, ())))
 
 
-def _by_category(pairs: Iterable[Pair]) -> dict[str, int]:
-    counts: dict[str, int] = {}
+def _by_category(pairs: Iterable[Pair]) -> dict[str, list[Pair]]:
+    found: dict[str, list[Pair]] = {}
     for pair in pairs:
         for name in pair.categories:
-            counts[name] = counts.get(name, 0) + 1
-    return counts
+            found.setdefault(name, []).append(pair)
+    return found
 
 
 def _foreign(name: str) -> Detector:

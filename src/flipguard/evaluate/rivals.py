@@ -6,9 +6,10 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 from flipguard.evaluate.bootstrap import cluster_of
-from flipguard.evaluate.comparison import Outcome, Pair, Proportion
-from flipguard.evaluate.permutation import sign_flip, stream
-from flipguard.evaluate.stats import mcnemar, proportion
+from flipguard.evaluate.comparison import Outcome, Pair, Proportion, Test
+from flipguard.evaluate.permutation import signs, stream
+from flipguard.evaluate.sampling import INDEPENDENT, Sampling
+from flipguard.evaluate.stats import mcnemar
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Rivalry:
     only_first: int
     only_second: int
     p_value: float
+    test: Test = "exact McNemar"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Rival:
     only_other: int
     p_value: float
     nfr: Proportion
+    test: Test = "exact McNemar"
 
 
 def rivalry(
@@ -60,24 +63,23 @@ def rivalry(
         nets[cluster] = nets.get(cluster, 0) + one - other
     if len(nets) == n:
         return Rivalry(n, only_first, only_second, mcnemar(only_first, only_second))
-    p_value, _ = sign_flip(list(nets.values()), stream(seed, "rival"))
-    return Rivalry(n, only_first, only_second, p_value)
+    p_value = signs(list(nets.values()), stream(seed, "rival"))
+    return Rivalry(n, only_first, only_second, p_value, "signs of clusters")
 
 
-def rival(name: str, this: Sequence[Pair], other: Sequence[Pair], alpha: float = 0.05, seed: int = 0) -> Rival:
+def rival(name: str, this: Sequence[Pair], other: Sequence[Pair], how: Sampling = INDEPENDENT) -> Rival:
     """The candidate of `this` against another one, `name`, on which prompts each breaks.
 
     Args:
         name: the other candidate.
         this: pairs of the old model and the candidate compared.
         other: pairs of the same old model and the other candidate.
-        alpha: error of the interval.
-        seed: of the test where prompts share clusters.
+        how: how pairs were drawn.
     """
     valid = [pair for pair in other if pair.outcome != "invalid"]
-    found = rivalry(this, valid, seed=seed)
-    nfr = proportion(sum(pair.outcome == "negative_flip" for pair in valid), len(valid), alpha)
-    return Rival(name, found.n, found.only_first, found.only_second, found.p_value, nfr)
+    found = rivalry(this, valid, seed=how.seed)
+    nfr = how.share([pair for pair in valid if pair.outcome == "negative_flip"], valid, "rival rate")
+    return Rival(name, found.n, found.only_first, found.only_second, found.p_value, nfr, found.test)
 
 
 def _both(first: Sequence[Pair], second: Sequence[Pair], outcome: Outcome) -> Iterator[tuple[Hashable, bool, bool]]:

@@ -13,8 +13,8 @@ from statistics import fmean, median
 
 import orjson
 
-from flipguard.evaluate.comparison import Answer, Pair, Proportion
-from flipguard.evaluate.stats import mcnemar, proportion
+from flipguard.evaluate.comparison import Answer, Pair, Proportion, Test
+from flipguard.evaluate.sampling import INDEPENDENT, Sampling
 
 CUT = "cut off"
 
@@ -27,7 +27,7 @@ _PUNCTUATION = re.compile("[\u3000-\u303f\uff00-\uff0f\uff1a-\uff20]")
 class Lengths:
     """Words per answer, old and new, over the `n` pairs with both answers.
 
-    `p_value` is the exact two-sided sign test of longer against shorter. `nfr_longer` and `nfr_shorter` are the rates
+    `p_value` is the two-sided sign test of longer against shorter. `nfr_longer` and `nfr_shorter` are the rates
     of negative flips among graded pairs whose new answer is longer or shorter: far apart, they point at the grader.
     """
 
@@ -41,13 +41,14 @@ class Lengths:
     p_value: float
     nfr_longer: Proportion
     nfr_shorter: Proportion
+    test: Test
 
 
 @dataclass(frozen=True, slots=True)
 class Shift:
     """A property of answers: of `n` pairs, how many had it before and after, gained it and lost it.
 
-    `p_value` is McNemar's exact one on gained against lost.
+    `p_value` is that of `test` on gained against lost.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Shift:
     gained: int
     lost: int
     p_value: float
+    test: Test = "exact McNemar"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +80,14 @@ def words(text: str) -> int:
     return len(_LETTERS.sub(" x ", _PUNCTUATION.sub(" ", text)).split())
 
 
-def measure(pairs: Iterable[Pair], *, alpha: float = 0.05) -> Shifts | None:
+def measure(pairs: Iterable[Pair], how: Sampling = INDEPENDENT) -> Shifts | None:
     """The shifts of form between the two sides; None where the files hold neither answers nor why they ended.
 
     Truncation is known where both sides have a `finish_reason`. An answer that failed has no form.
 
     Args:
         pairs: matched pairs, ungraded ones included.
-        alpha: error of the intervals.
+        how: how pairs were drawn.
     """
     sound = [pair for pair in pairs if pair.old.error is None and pair.new.error is None]
     told = [pair for pair in sound if pair.old.completion is not None and pair.new.completion is not None]
@@ -93,19 +95,20 @@ def measure(pairs: Iterable[Pair], *, alpha: float = 0.05) -> Shifts | None:
     if not told and not ended:
         return None
     kinds = [
-        _shift(CUT, ended, lambda answer: answer.finish_reason == "length"),
-        _shift("empty", told, lambda answer: not (answer.completion or "").strip()),
-        _shift("code block", told, lambda answer: "```" in (answer.completion or "")),
-        _shift("JSON", told, lambda answer: _is_json(answer.completion or "")),
+        _shift(CUT, ended, lambda answer: answer.finish_reason == "length", how),
+        _shift("empty", told, lambda answer: not (answer.completion or "").strip(), how),
+        _shift("code block", told, lambda answer: "```" in (answer.completion or ""), how),
+        _shift("JSON", told, lambda answer: _is_json(answer.completion or ""), how),
     ]
-    lengths = _lengths(told, alpha) if told else None
+    lengths = _lengths(told, how) if told else None
     return Shifts(lengths, tuple(kind for kind in kinds if kind.old or kind.new or (kind.name == CUT and kind.n)))
 
 
-def _lengths(pairs: Sequence[Pair], alpha: float) -> Lengths:
+def _lengths(pairs: Sequence[Pair], how: Sampling) -> Lengths:
     old, new = ([words(side.completion or "") for side in sides] for sides in _sides(pairs))
     longer = [pair for pair, before, after in zip(pairs, old, new, strict=True) if after > before]
     shorter = [pair for pair, before, after in zip(pairs, old, new, strict=True) if after < before]
+    p_value, test = how.test(longer, shorter, "length")
     return Lengths(
         n=len(pairs),
         old_median=float(median(old)),
@@ -114,9 +117,10 @@ def _lengths(pairs: Sequence[Pair], alpha: float) -> Lengths:
         new_mean=fmean(new),
         longer=len(longer),
         shorter=len(shorter),
-        p_value=mcnemar(len(shorter), len(longer)),
-        nfr_longer=_nfr(longer, alpha),
-        nfr_shorter=_nfr(shorter, alpha),
+        p_value=p_value,
+        test=test,
+        nfr_longer=_nfr(longer, how, "longer"),
+        nfr_shorter=_nfr(shorter, how, "shorter"),
     )
 
 
@@ -124,16 +128,18 @@ def _sides(pairs: Sequence[Pair]) -> tuple[list[Answer], list[Answer]]:
     return [pair.old for pair in pairs], [pair.new for pair in pairs]
 
 
-def _nfr(pairs: Iterable[Pair], alpha: float) -> Proportion:
-    outcomes = [pair.outcome for pair in pairs if pair.outcome != "invalid"]
-    return proportion(outcomes.count("negative_flip"), len(outcomes), alpha)
+def _nfr(pairs: Iterable[Pair], how: Sampling, name: str) -> Proportion:
+    valid = [pair for pair in pairs if pair.outcome != "invalid"]
+    return how.share([pair for pair in valid if pair.outcome == "negative_flip"], valid, name)
 
 
-def _shift(name: str, pairs: Sequence[Pair], has: Callable[[Answer], bool]) -> Shift:
+def _shift(name: str, pairs: Sequence[Pair], has: Callable[[Answer], bool], how: Sampling) -> Shift:
     old, new = ([has(side) for side in sides] for sides in _sides(pairs))
-    gained = sum(after and not before for before, after in zip(old, new, strict=True))
-    lost = sum(before and not after for before, after in zip(old, new, strict=True))
-    return Shift(name, len(pairs), sum(old), sum(new), gained, lost, mcnemar(gained, lost))
+    sides = list(zip(pairs, old, new, strict=True))
+    gained = [pair for pair, before, after in sides if after and not before]
+    lost = [pair for pair, before, after in sides if before and not after]
+    p_value, test = how.test(gained, lost, name)
+    return Shift(name, len(pairs), sum(old), sum(new), len(gained), len(lost), p_value, test)
 
 
 def _is_json(text: str) -> bool:

@@ -10,6 +10,7 @@ from flipguard.errors import FlipGuardError, shown
 from flipguard.evaluate.comparison import Proportion
 
 NEGLIGIBLE = 1e-17  # a term this much smaller than its sum no longer changes it
+MOST_EXACT = 100_000  # beyond, the normal approximation is good enough
 MOST_PROMPTS = 10_000_000  # nobody judges more; the plan says so instead of counting on
 
 
@@ -184,9 +185,10 @@ def prompts_needed(
 
 
 def prompts_to_decide(k: int, n: int, limit: float, power: float = 0.8, alpha: float = 0.05) -> int | None:
-    """Roughly how many prompts would tell the rate seen so far from `limit`, by the normal approximation.
+    """How many prompts, to two digits, tell a rate as that seen so far from `limit` with probability `power`.
 
-    The rate is (k + 1/2) / (n + 1). None: more than MOST_PROMPTS, it is too close to the limit to tell.
+    The rate is (k + 1/2) / (n + 1). Found by the normal approximation, then raised until the exact probability of a
+    verdict is enough. None: more than MOST_PROMPTS, it is too close to the limit to tell.
 
     >>> prompts_to_decide(64, 1319, limit=0.06)
     2700
@@ -197,8 +199,32 @@ def prompts_to_decide(k: int, n: int, limit: float, power: float = 0.8, alpha: f
     needed = max(n + 1.0, _prompts_by_normal(rate, limit, power, alpha))
     if needed > MOST_PROMPTS:
         return None
-    step: int = 10 ** max(0, math.floor(math.log10(needed)) - 1)
-    return math.ceil(needed / step) * step
+    prompts = rounded_up(needed)
+    while prompts < MOST_EXACT and chance_to_decide(rate, prompts, limit, alpha) < power:
+        prompts = rounded_up(prompts + 1)
+    return prompts
+
+
+def chance_to_decide(rate: float, n: int, limit: float, alpha: float = 0.05) -> float:
+    """The probability that n prompts pass `limit`, where the true rate is below it, or else that they fail it.
+
+    >>> round(chance_to_decide(0.025, 390, 0.05), 3)
+    0.817
+    """
+    if rate < limit:
+        most = largest_passing_k(n, limit, alpha)
+        return 0.0 if most is None else at_most(most, n, rate)
+    return at_least(_smallest(lambda k: at_least(k, n, limit) < alpha), n, rate)
+
+
+def rounded_up(number: float) -> int:
+    """A rough number, two digits of it.
+
+    >>> rounded_up(1234.5), rounded_up(99), rounded_up(3)
+    (1300, 99, 3)
+    """
+    step: int = 10 ** max(0, math.floor(math.log10(number)) - 1)
+    return math.ceil(number / step) * step
 
 
 def _prompts_by_normal(rate: float, limit: float, power: float, alpha: float) -> float:

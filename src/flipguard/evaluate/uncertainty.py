@@ -17,6 +17,7 @@ from flipguard.evaluate.labels import correct
 from flipguard.evaluate.orders import orders
 from flipguard.evaluate.rivals import rival
 from flipguard.evaluate.runs import Metric
+from flipguard.evaluate.sampling import Sampling, reconsidered
 from flipguard.evaluate.sequential import decide_early
 from flipguard.evaluate.slices import adjusted
 
@@ -37,19 +38,20 @@ def measure(
         options: seeds, sizes, limits and detectors.
     """
     alpha, seed = comparison.alpha, options.seed
+    comparison = reconsidered(replace(comparison, clustered=clustered(pairs, alpha, seed)), pairs, seed)
+    how = Sampling(alpha, seed, comparison.clustered is not None)
     again, other = files.companions.get("floor"), files.companions.get("against")
     return replace(
         comparison,
         slices=adjusted(comparison.slices, options.min_slice),
-        clustered=clustered(pairs, alpha, seed),
-        orders=orders(pairs, alpha) if metric == "verdicts" else None,
+        orders=orders(pairs, how) if metric == "verdicts" else None,
         means=None if metric == "verdicts" else means(pairs),
         change=change(pairs, alpha, seed) if metric == "score" else None,
         companions=tuple(companion.coverage() for companion in files.companions.values()),
         floor=None if again is None else floor(pairs, again.pairs, alpha, seed),
-        rival=None if other is None else rival(other.name, pairs, other.pairs, alpha, seed),
-        refusals=refusals.count(pairs, options.refusal_detector, alpha=alpha),
-        shifts=shifts.measure(pairs, alpha=alpha),
+        rival=None if other is None else rival(other.name, pairs, other.pairs, how),
+        refusals=refusals.count(pairs, options.refusal_detector, how=how),
+        shifts=shifts.measure(pairs, how),
         sequential=decide_early(pairs, options.max_nfr, alpha) if options.sequential else None,
         agreement=_agreement(pairs, files, options),
         labels=None if files.labels is None else correct(pairs, files.labels, alpha),

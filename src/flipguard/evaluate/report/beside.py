@@ -128,7 +128,7 @@ def _refusals(refusals: Refusals) -> Section:
     rows = [
         ("answered before, refuses now", _share(now) + _ids(refusals.refuses_now_ids, now.k)),
         ("refused before, answers now", _share(no_more) + _ids(refusals.answers_now_ids, no_more.k)),
-        ("refusals", f"{_counts(refusals.old, refusals.new)}, {formatting.equation(refusals.p_value)}"),
+        ("refusals", f"{_counts(refusals.old, refusals.new)}, {formatting.tested(refusals.p_value, refusals.test)}"),
     ]
     worst = sorted((part for part in refusals.slices if part.refuses_now.k), key=lambda part: -part.refuses_now.k)
     rows += [(f"refuses now in {part.name}", _share(part.refuses_now)) for part in worst[:_SLICES]]
@@ -160,7 +160,10 @@ def _lengths(shifts: Shifts) -> Iterator[Row]:
     yield "median words", f"{formatting.score(lengths.old_median)} → {formatting.score(lengths.new_median)}"
     yield "mean words", f"{formatting.score(lengths.old_mean)} → {formatting.score(lengths.new_mean)}"
     changed = f"{formatting.count(lengths.longer)}, {formatting.count(lengths.shorter)}"
-    yield "longer, shorter", f"{changed} of {formatting.count(lengths.n)}; {formatting.equation(lengths.p_value)}"
+    yield (
+        "longer, shorter",
+        f"{changed} of {formatting.count(lengths.n)}; {formatting.tested(lengths.p_value, lengths.test)}",
+    )
     if lengths.nfr_longer.n:
         yield "negative flips if longer", _share(lengths.nfr_longer)
     if lengths.nfr_shorter.n:
@@ -170,4 +173,4 @@ def _lengths(shifts: Shifts) -> Iterator[Row]:
 def _kind(kind: Shift) -> Row:
     changed = f"{formatting.count(kind.gained)} gained, {formatting.count(kind.lost)} lost"
     value = f"{_counts(kind.old, kind.new)} of {formatting.count(kind.n)}"
-    return kind.name, f"{value}; {changed}, {formatting.equation(kind.p_value)}"
+    return kind.name, f"{value}; {changed}, {formatting.tested(kind.p_value, kind.test)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from flipguard.evaluate.comparison import Comparison, Decision, Outcome, Proportion
+from flipguard.evaluate.comparison import Comparison, Decision, Outcome, Proportion, Test
 
 NOTHING = "n/a"
 
@@ -188,6 +188,15 @@ def equation(value: float | None) -> str:
     """
     text = p_value(value)
     return f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"
+
+
+def tested(value: float | None, test: Test) -> str:
+    """A p-value, with the test it is of where that is not the usual one.
+
+    >>> tested(0.0123, "exact McNemar"), tested(0.0123, "signs of clusters")
+    ('p = 0.012', 'p = 0.012 over clusters')
+    """
+    return equation(value) + (" over clusters" if test == "signs of clusters" else "")
 
 
 def plain(value: object) -> str:

@@ -69,7 +69,8 @@ def _figures(comparison: Comparison) -> list[dict[str, Any]]:
         _figure("pos", "Win rate", wins, ("got better", level)),
     ]
     if net.value is not None:
-        notes = ["win rate minus negative flip rate", f"exact sign test, {formatting.equation(net.p_value)}"]
+        test = "exact sign test" if net.test == "exact McNemar" else "sign test of whole clusters"
+        notes = ["win rate minus negative flip rate", f"{test}, {formatting.equation(net.p_value)}"]
         notes += [" ".join(averages)] if (averages := formatting.means(comparison)) else []
         figures.append({"tone": "net", "name": "Net change", "value": formatting.points(net.value), "notes": notes})
     return figures

@@ -37,11 +37,10 @@ def _share(share: Proportion) -> str:
 
 
 def _clustered(told: Clustered) -> Table:
-    nfr, wins = told.nfr, told.win_rate
+    ends = f"at least {formatting.percent(told.nfr.lower)}, at most {formatting.percent(told.nfr.upper)}"
     rows = [
-        ("negative flips", f"[{formatting.interval(nfr.low, nfr.high)}], at most {formatting.percent(nfr.upper)}"),
-        ("positive flips", f"[{formatting.interval(wins.low, wins.high)}]"),
-        ("net change", formatting.equation(told.net_p_value)),
+        ("negative flips, each bound alone", ends),
+        ("pairs in a cluster", f"up to {formatting.count(told.largest)}"),
     ]
     if told.design_effect is not None:
         rows.append(("variance", f"{formatting.score(told.design_effect)} times that of independent pairs"))
@@ -58,7 +57,7 @@ def _orders(told: Orders) -> Table:
         ("worse, old answer shown first", _share(told.old_first)),
         ("worse, new answer shown first", _share(told.new_first)),
         ("orders disagree", _share(told.inconsistent)),
-        ("place decides", f"{place}; {formatting.equation(told.p_value)}"),
+        ("place decides", f"{place}; {formatting.tested(told.p_value, told.test)}"),
         ("won by the first place", f"{count(told.first_wins)} of {count(told.decided)} verdicts"),
     )
     return f"The judge in either order, {count(told.n)} pairs", rows
@@ -87,7 +86,7 @@ def _rival(told: Rival) -> Table:
     broken = f"{count(told.only_this)} only by this one, {count(told.only_other)} only by the other"
     rows = (
         ("negative flips of the other", _share(told.nfr)),
-        ("broken", f"{broken}, of {count(told.n)}; {formatting.equation(told.p_value)}"),
+        ("broken", f"{broken}, of {count(told.n)}; {formatting.tested(told.p_value, told.test)}"),
     )
     return f"Against another candidate: {told.name}", rows
 

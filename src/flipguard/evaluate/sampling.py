@@ -1,0 +1,104 @@
+"""How pairs were drawn, one by one or several to a cluster, and the intervals and tests that go with it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Iterable
+from dataclasses import dataclass, replace
+
+from flipguard.evaluate.bootstrap import Bounds, bounds, cluster_of, clustered, resample
+from flipguard.evaluate.comparison import Comparison, Pair, Proportion, Slice, Test
+from flipguard.evaluate.permutation import signs, stream
+from flipguard.evaluate.stats import mcnemar, proportion
+
+SLICE_DRAWS = 999  # there may be many categories
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Exact for independent pairs; where some share a cluster, clusters are resampled and change signs whole.
+
+    Attributes:
+        alpha: error of the intervals.
+        seed: of resamples and drawn signs.
+        clusters: whether to look for shared clusters at all; without, every pair stands for itself.
+    """
+
+    alpha: float = 0.05
+    seed: int = 0
+    clusters: bool = False
+
+    def share(self, hits: Collection[Pair], pairs: Collection[Pair], name: str) -> Proportion:
+        """The share of `pairs` that are `hits`; `name` tells its random numbers from those of other shares."""
+        exact = proportion(len(hits), len(pairs), self.alpha)
+        if not self.clusters:
+            return exact
+        sizes, counts = _tally((pair, 1) for pair in pairs), _tally((pair, 1) for pair in hits)
+        if len(sizes) == len(pairs):
+            return exact
+        clusters = [(size, counts.get(cluster, 0), 0) for cluster, size in sizes.items()]
+        draws = list(resample(clusters, stream(self.seed, name), SLICE_DRAWS))
+        return over_clusters(exact, bounds(exact.k, exact.n, draws, self.alpha))
+
+    def test(self, more: Collection[Pair], less: Collection[Pair], name: str) -> tuple[float, Test]:
+        """Two-sided p-value of "as many one way as the other", and which test it is of."""
+        if self.clusters:
+            nets = _tally([*((pair, 1) for pair in more), *((pair, -1) for pair in less)])
+            if len(nets) < len(more) + len(less):
+                return signs(list(nets.values()), stream(self.seed, name)), "signs of clusters"
+        return mcnemar(len(less), len(more)), "exact McNemar"
+
+
+INDEPENDENT = Sampling()
+
+
+def over_clusters(share: Proportion, told: Bounds) -> Proportion:
+    """The same share with its uncertainty over clusters."""
+    return replace(share, low=told.low, high=told.high, upper=told.upper, over="clusters")
+
+
+def reconsidered(comparison: Comparison, pairs: Iterable[Pair], seed: int) -> Comparison:
+    """The comparison with rates, net change and categories over clusters, where `clustered` says that there are any.
+
+    A category whose own pairs share no cluster keeps its exact interval and test.
+    """
+    whole = comparison.clustered
+    if whole is None:
+        return comparison
+    right, by_name = list[Pair](), dict[str, list[Pair]]()
+    for pair in pairs:
+        if pair.old.score == 1.0:
+            right.append(pair)
+        for name in pair.categories:
+            by_name.setdefault(name, []).append(pair)
+    given = comparison.nfr_given_correct
+    if given is not None and (told := clustered(right, comparison.alpha, seed)) is not None:
+        given = over_clusters(given, told.nfr)
+    return replace(
+        comparison,
+        nfr=over_clusters(comparison.nfr, whole.nfr),
+        win_rate=over_clusters(comparison.win_rate, whole.win_rate),
+        nfr_given_correct=given,
+        net=replace(comparison.net, p_value=whole.net_p_value, test="signs of clusters"),
+        slices=tuple(_slice(part, by_name[part.name], comparison.alpha, seed) for part in comparison.slices),
+    )
+
+
+def _slice(part: Slice, pairs: Iterable[Pair], alpha: float, seed: int) -> Slice:
+    told = clustered(pairs, alpha, seed, name=f" in {part.name}", draws=SLICE_DRAWS)
+    if told is None:
+        return part
+    return replace(
+        part,
+        nfr=over_clusters(part.nfr, told.nfr),
+        win_rate=over_clusters(part.win_rate, told.win_rate),
+        p_value=told.net_p_value,
+        test="signs of clusters",
+    )
+
+
+def _tally(moves: Iterable[tuple[Pair, int]]) -> dict[Hashable, int]:
+    tallies: dict[Hashable, int] = {}
+    for pair, by in moves:
+        cluster = cluster_of(pair)
+        tallies[cluster] = tallies.get(cluster, 0) + by
+    return tallies
