@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "objective": set(),
     "rewards": FOUNDATION,
     "evaluate": FOUNDATION | {"rewards"},  # within judges/reward_model.py alone, see below
-    "train": FOUNDATION | {"objective", "rewards"},
+    "integrations": {"errors", "records", "objective"},
+    "train": FOUNDATION | {"objective", "rewards", "integrations"},
     "sandbox": FOUNDATION,
 }
 EVERYTHING = {"cli", "demo", "options", "__init__", "__main__"}  # the verbs, each importing what it needs when it runs

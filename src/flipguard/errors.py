@@ -2,7 +2,7 @@
 
 FlipGuardError               exit code 2; never shown with a traceback
 ├── DataError                a data file: path, line, value
-├── RecipeError              a recipe or an override: file, key, value, choices
+├── RecipeError              a recipe, an override or a trainer's config: place, key, value, choices
 ├── PolicyError              a policy for `compare`: file, key, value, choices
 ├── ModelError               a model folder, tokenizer or context length
 ├── JudgeError               a judge or scorer that cannot be loaded or broke its contract
@@ -24,7 +24,7 @@ class DataError(FlipGuardError):
 
 
 class RecipeError(FlipGuardError):
-    """A recipe says something impossible; the message names the file, the key, the value and the choices."""
+    """A recipe or a trainer's config says something impossible; the message names place, key, value and choices."""
 
 
 class PolicyError(FlipGuardError):

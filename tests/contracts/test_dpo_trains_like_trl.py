@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import DPOConfig, DPOTrainer
 
+from flipguard.integrations.trl import GuardedDPOConfig, GuardedDPOTrainer
 from flipguard.train.run import train
 
 pytestmark = pytest.mark.slow
@@ -47,8 +48,8 @@ def rows():
     return [{"prompt": say(2, 6), "chosen": f" {say(2, 7)}", "rejected": f" {say(2, 7)}"} for _ in range(40)]
 
 
-def by_trl(tmp_path, folder, tokenizer, rows, loss_type):
-    arguments = DPOConfig(
+def by_trl(tmp_path, folder, tokenizer, rows, loss_type, *, config=DPOConfig, cls=DPOTrainer, **constraint):
+    arguments = config(
         output_dir=str(tmp_path / "trl"),
         loss_type=loss_type,
         beta=0.1,
@@ -62,14 +63,16 @@ def by_trl(tmp_path, folder, tokenizer, rows, loss_type):
         report_to="none",
         save_strategy="no",
         disable_tqdm=True,
+        **constraint,
     )
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
-    trainer = DPOTrainer(model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+    trainer = cls(model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
     trainer.train()
     return trainer.model.state_dict()
 
 
 def by_us(tmp_path, folder, rows, algorithm, **constraint):
+    tmp_path.mkdir(exist_ok=True)
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = {
         "algorithm": algorithm,
@@ -102,4 +105,27 @@ def test_unguarded_training_gives_trls_weights(
     theirs = by_trl(tmp_path, model_folder, tokenizer, rows, loss_type)
     ours = by_us(tmp_path, model_folder, rows, algorithm, gate="off")
     assert distance(start, ours) > 1e-2, "nothing was learned, so nothing was compared"
+    assert distance(theirs, ours) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "constraint"),
+    [
+        ("dpo", {}),
+        ("dpo", {"gate": "always"}),
+        ("dpo", {"reduction": "mean", "epsilon": 0.05}),
+        ("ipo", {}),
+        ("hinge", {}),
+    ],
+)
+def test_guarded_training_gives_the_weights_of_trls_guarded_trainer(
+    tmp_path, monkeypatch, model_folder, tokenizer, rows, algorithm, constraint
+):
+    monkeypatch.setenv("FLIPGUARD_CACHE", str(tmp_path / "cache"))
+    constraint = {"gamma": 0.5, **constraint}
+    guarded = {"config": GuardedDPOConfig, "cls": GuardedDPOTrainer}
+    theirs = by_trl(tmp_path, model_folder, tokenizer, rows, LOSSES[algorithm], **guarded, **constraint)
+    ours = by_us(tmp_path, model_folder, rows, algorithm, **constraint)
+    unguarded = by_us(tmp_path / "unguarded", model_folder, rows, algorithm, gate="off")
+    assert distance(unguarded, ours) > 1e-2, "nothing was guarded, so nothing was compared"
     assert distance(theirs, ours) < 1e-4
