@@ -258,6 +258,10 @@ def test_the_flips_of_four_gsm8k_systems_are_those_an_independent_count_found(wr
     assert comparison.nfr.value == pytest.approx(fact["nfr"])
     assert comparison.nfr_given_correct.n == round(fact["acc_old"] * fact["n"])
     assert comparison.net.value == pytest.approx(fact["acc_new"] - fact["acc_old"])
+    assert (comparison.means.old, comparison.means.new) == pytest.approx((fact["acc_old"], fact["acc_new"]))
+    assert comparison.net.p_value == pytest.approx(fact["mcnemar_exact_p"])
+    counted = {part.name: (part.n, part.negative_flips, part.positive_flips) for part in comparison.slices}
+    assert counted == {steps: (said["n"], said["nf"], said["pf"]) for steps, said in fact["by_steps"].items()}
     assert comparison.net.p_value == pytest.approx(fact["mcnemar_exact_p"], rel=1e-6)
     assert {
         part.name: {"n": part.n, "nf": part.negative_flips, "pf": part.positive_flips} for part in comparison.slices

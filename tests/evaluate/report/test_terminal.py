@@ -35,10 +35,19 @@ def test_large_numbers_keep_the_columns(make_scored, make_comparison):
     assert max(map(width, terminal.render(wide).split("\n"))) <= 80
 
 
-def test_eight_slices_and_the_number_of_the_others(make_scored, make_comparison):
+def test_ten_slices_and_the_number_of_the_others(make_scored, make_comparison):
     pairs = [replace(pair, categories=(f"c{index % 12}",)) for index, pair in enumerate(make_scored(120))]
     text = terminal.render(make_comparison(pairs))
-    assert "and 4 more in the report" in text
+    assert "and 2 more in the report" in text
+
+
+def test_a_slice_shows_how_many_of_how_many_got_worse_and_how_many_better(binary_example):
+    comparison, _ = binary_example
+    lines = terminal.render(comparison).split("\n")
+    for part in comparison.slices:
+        (line,) = (line for line in lines if line.startswith(part.name))
+        assert f" {part.negative_flips} of {part.n} " in line
+        assert f" {part.positive_flips} " in line
 
 
 def test_verdict_reason_alignment_rates_in_this_order(make_scored, make_comparison):

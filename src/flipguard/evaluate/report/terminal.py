@@ -12,9 +12,9 @@ from flipguard.evaluate.report.flips import worst_slices
 from flipguard.evaluate.report.text import clean, fit, one_line, width
 
 COLUMNS: Final = 80
-_SLICES: Final = 8
-_NAME: Final = 20
-_LABEL: Final = 31
+_SLICES: Final = 10
+_NAME_AND_COUNT: Final = 36
+_LABEL: Final = 33
 
 
 def render(comparison: Comparison) -> str:
@@ -107,11 +107,14 @@ def _slices(comparison: Comparison) -> list[str]:
     slices = worst_slices(comparison.slices)
     if not slices:
         return []
-    lines = [f"{'category':<{_NAME}}{'n':>7}  {'negative flips':<24}{'win rate':>9}{'p (Holm)':>11}"]
+    shown = [(part, formatting.ratio(part.nfr)) for part in slices[:_SLICES]]
+    counts = max(len(ratio) for _, ratio in shown)
+    name = _NAME_AND_COUNT - counts
+    lines = [f"{'category':<{name}}{'worse':>{counts}}  {'negative flips':<23}{'better':>9}{'p (Holm)':>10}"]
     lines += [
-        f"{fit(part.name, _NAME - 1)} {formatting.count(part.n):>7}  {formatting.rate(part.nfr):<24}"
-        f"{formatting.percent(part.win_rate.value):>9}{formatting.p_value(part.p_adjusted):>11}"
-        for part in slices[:_SLICES]
+        f"{fit(part.name, name - 1)} {ratio:>{counts}}  {formatting.rate(part.nfr):<23}"
+        f"{formatting.count(part.positive_flips):>9}{formatting.p_value(part.p_adjusted):>10}"
+        for part, ratio in shown
     ]
     if len(slices) > _SLICES:
         lines.append(f"and {formatting.count(len(slices) - _SLICES)} more in the report")
