@@ -83,6 +83,6 @@ def test_an_answer_that_failed_makes_the_pair_invalid_whatever_the_judge_said():
 
 @given(old=NUMBERS, new=NUMBERS, margin=st.floats(0, 10))
 def test_the_drop_is_never_negative_and_unknown_without_scores(old, new, margin):
-    assert drop(Answer(old), Answer(new), margin) >= 0.0
-    assert drop(Answer(None), Answer(new), margin) is None
-    assert drop(Answer(old), Answer(None), margin) is None
+    assert drop(old, new, margin) >= 0.0
+    assert drop(None, new, margin) is None
+    assert drop(old, None, margin) is None

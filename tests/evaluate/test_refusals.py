@@ -5,7 +5,8 @@ import pytest
 from flipguard.errors import JudgeError
 from flipguard.evaluate.compare import Options, compare_files
 from flipguard.evaluate.comparison import Answer, Pair
-from flipguard.evaluate.refusals import count, refuses
+from flipguard.evaluate.refusals import count
+from flipguard.evaluate.refusing import refuses
 from flipguard.evaluate.stats import mcnemar, proportion
 
 REFUSALS = [

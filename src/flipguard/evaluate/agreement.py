@@ -20,6 +20,7 @@ from flipguard.evaluate import importers
 from flipguard.evaluate.align import from_judged
 from flipguard.evaluate.comparison import Outcome, Pair, Proportion
 from flipguard.evaluate.intake import Intake
+from flipguard.evaluate.pairs import Pairs
 from flipguard.evaluate.runs import Judged, Key, Run
 from flipguard.evaluate.stats import proportion
 from flipguard.files import read_jsonl
@@ -193,7 +194,9 @@ def _name(run: Run | Judged) -> str:
 
 
 def _outcomes(pairs: Iterable[Pair]) -> Outcomes:
-    return {(pair.id, pair.repeat): pair.outcome for pair in pairs if pair.outcome != "invalid"}
+    table = Pairs.of(pairs)
+    columns = zip(table.old.order, table.outcomes, strict=True)
+    return {key: outcome for key, outcome in columns if outcome != "invalid"}
 
 
 def _rate(outcomes: Outcomes, kind: str, alpha: float) -> Proportion:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 from flipguard.errors import DataError, shown
-from flipguard.evaluate.comparison import Alignment, Pair
+from flipguard.evaluate.columns import Columns
+from flipguard.evaluate.comparison import Alignment, Outcome
+from flipguard.evaluate.forms import NO_TEXT
 from flipguard.evaluate.intake import ChangedTargets
-from flipguard.evaluate.outcomes import judged, scored
+from flipguard.evaluate.outcomes import judged, moved, scored
+from flipguard.evaluate.pairs import Pairs
 from flipguard.evaluate.runs import Entry, Judged, Key, Run
 
+FLIPS = ("negative_flip", "positive_flip")
 EXAMPLES = 5  # unmatched ids to show per side
 
 _KEPT = {
@@ -23,7 +28,7 @@ _KEPT = {
 class Aligned:
     """The matched pairs in the order of the old run, examples of ids that have no partner, and what to know besides."""
 
-    pairs: list[Pair]
+    pairs: Pairs
     alignment: Alignment
     unmatched_old: list[str] = field(default_factory=list)
     unmatched_new: list[str] = field(default_factory=list)
@@ -43,26 +48,22 @@ def align(old: Run, new: Run, *, margin: float, changed_targets: ChangedTargets 
         DataError: the runs are graded otherwise, name ids otherwise, or have other targets and no rule for them.
     """
     _refuse_other_grades(old, new)
-    _refuse_ids_of_two_types(old, new)
-    pairs: list[Pair] = []
-    changed, moved = 0, list[Key]()
-    for key, before in old.entries.items():
-        after = new.entries.get(key)
-        if after is not None:
-            changed += _differ(before.prompt, after.prompt)
-            if _differ(before.target, after.target):
-                moved.append(key)
-                if changed_targets == "drop":
-                    continue
-            pairs.append(_pair(key, before, after, margin))
+    left, right = Columns.of(old.entries), Columns.of(new.entries)
+    rows, partners, only_old, only_new = _matched(left, right)
+    _refuse_ids_of_two_types(old, new, only_old, only_new)
+    before, after = left.take(rows), right.take(partners)
+    changed = _changed(before.prompts_printed(), after.prompts_printed())
+    differ = [_differ(*both) for both in zip(before.targets, after.targets, strict=True)]
+    moved = list(compress(before.order, differ))
     if moved and changed_targets == "error":
         raise _changed_targets(old, new, moved)
-    only_old = [key for key in old.entries if key not in new.entries]
-    only_new = [key for key in new.entries if key not in old.entries]
+    if moved and changed_targets == "drop":
+        kept = [row for row, other in enumerate(differ) if not other]
+        before, after = before.take(kept), after.take(kept)
     alignment = Alignment(
-        old=len(old.entries),
-        new=len(new.entries),
-        matched=len(pairs),
+        old=len(left),
+        new=len(right),
+        matched=len(before),
         only_old=len(only_old),
         only_new=len(only_new),
         duplicates=old.duplicates + new.duplicates,
@@ -71,27 +72,31 @@ def align(old: Run, new: Run, *, margin: float, changed_targets: ChangedTargets 
     )
     notes = [_KEPT[changed_targets].format(len(moved))] if moved else []
     notes += dict.fromkeys([*old.notes, *new.notes])
+    pairs = Pairs(
+        before,
+        after,
+        outcomes=outcomes(before, after, margin=margin),
+        categories=[one or other for one, other in zip(before.categories, after.categories, strict=True)],
+        clusters=[other if one is None else one for one, other in zip(before.clusters, after.clusters, strict=True)],
+    )
     return Aligned(pairs, alignment, _examples(only_old), _examples(only_new), tuple(notes))
 
 
 def from_judged(both: Judged, *, margin: float) -> Aligned:
     """The pairs of one file that holds both sides."""
-    pairs = [
-        Pair(
-            id=key[0],
-            repeat=key[1],
-            old=item.old,
-            new=item.new,
-            outcome=judged(item.old, item.new, item.verdicts)
-            if both.metric == "verdicts"
-            else scored(item.old, item.new, margin=margin),
-            prompt=item.prompt,
-            categories=item.categories,
-            cluster=item.cluster,
-            verdicts=item.verdicts,
-        )
-        for key, item in both.judgments.items()
-    ]
+    items, keys = list(both.judgments.values()), list(both.judgments)
+    verdicts = both.metric == "verdicts"
+    pairs = Pairs(
+        old=Columns.listed(keys, [Entry(item.old, item.prompt) for item in items]),
+        new=Columns.listed(keys, [Entry(item.new, item.prompt) for item in items]),
+        outcomes=[
+            judged(item.old, item.new, item.verdicts) if verdicts else scored(item.old, item.new, margin=margin)
+            for item in items
+        ],
+        categories=[item.categories for item in items],
+        clusters=[item.cluster for item in items],
+        verdicts=[item.verdicts for item in items],
+    )
     alignment = Alignment(
         old=len(pairs) + len(both.only_old),
         new=len(pairs) + len(both.only_new),
@@ -104,18 +109,33 @@ def from_judged(both: Judged, *, margin: float) -> Aligned:
     return Aligned(pairs, alignment, _examples(both.only_old), _examples(both.only_new), both.notes)
 
 
-def _pair(key: Key, before: Entry, after: Entry, margin: float) -> Pair:
-    old, new = before.answer, after.answer
-    return Pair(
-        id=key[0],
-        repeat=key[1],
-        old=old,
-        new=new,
-        outcome=scored(old, new, margin=margin),
-        prompt=after.prompt if before.prompt is None else before.prompt,
-        categories=before.categories or after.categories,
-        cluster=after.cluster if before.cluster is None else before.cluster,
-    )
+def outcomes(old: Columns, new: Columns, *, margin: float) -> list[Outcome]:
+    """What became of each pair by scores, as `scored` says of one."""
+    found: list[Outcome] = []
+    for before, after, failed, fails in zip(old.scores, new.scores, old.errors, new.errors, strict=True):
+        if before is None or after is None or failed is not None or fails is not None:
+            found.append("invalid")
+        else:
+            found.append(moved(before, after, margin))
+    prints = zip(old.forms().prints, new.forms().prints, strict=True)
+    for row, (one, other) in enumerate(prints):  # texts that seem alike are read where that decides
+        if one == other != NO_TEXT and found[row] in FLIPS and old.completions[row] == new.completions[row]:
+            found[row] = "tie"
+    return found
+
+
+def _matched(old: Columns, new: Columns) -> tuple[Sequence[int], Sequence[int], list[Key], list[Key]]:
+    """The rows that have partners, their partners' rows, and the keys without any on either side."""
+    if old.order == new.order:
+        return range(len(old)), range(len(old)), [], []
+    rows = [row for row, key in enumerate(old.order) if key in new]
+    partners = [new.rows[old.order[row]] for row in rows]
+    only_new = [key for key in new.order if key not in old]
+    return rows, partners, [key for key in old.order if key not in new], only_new
+
+
+def _changed(one: Sequence[int], other: Sequence[int]) -> int:
+    return sum(NO_TEXT != before != after != NO_TEXT for before, after in zip(one, other, strict=True))
 
 
 def _differ(one: str | None, other: str | None) -> bool:
@@ -147,14 +167,10 @@ def _refuse_other_grades(old: Run, new: Run) -> None:
         )
 
 
-def _refuse_ids_of_two_types(old: Run, new: Run) -> None:
+def _refuse_ids_of_two_types(old: Run, new: Run, only_old: Iterable[Key], only_new: Iterable[Key]) -> None:
     """Ids that match only as text (1 and "1") are a mistake in one of the files, not missing prompts."""
-    as_text = {(str(key[0]), key[1]): key for key in old.entries if key not in new.entries}
-    twins = [
-        (as_text[text, key[1]], key)
-        for key in new.entries
-        if key not in old.entries and (text := str(key[0]), key[1]) in as_text
-    ]
+    as_text = {(str(key[0]), key[1]): key for key in only_old}
+    twins = [(as_text[text, key[1]], key) for key in only_new if (text := str(key[0]), key[1]) in as_text]
     if twins:
         (before, _), (after, _) = twins[0]
         raise DataError(

@@ -16,11 +16,12 @@ from bisect import bisect
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, compress
 from random import Random
 from statistics import NormalDist
 
 from flipguard.evaluate.comparison import Pair, Proportion
+from flipguard.evaluate.pairs import Part
 from flipguard.evaluate.permutation import signs, stream
 from flipguard.evaluate.stats import MOST_PROMPTS, lower_bound, rounded_up, upper_bound
 
@@ -80,17 +81,11 @@ def clustered(
         name: of a part of the pairs, whose random numbers are its own.
         draws: how often.
     """
-    tallies: dict[Hashable, list[int]] = {}
-    for pair in pairs:
-        if pair.outcome != "invalid":
-            tally = tallies.setdefault(cluster_of(pair), [0, 0, 0])
-            tally[0] += 1
-            tally[1] += pair.outcome == "negative_flip"
-            tally[2] += pair.outcome == "positive_flip"
-    largest = max((tally[0] for tally in tallies.values()), default=0)
+    part = Part.of(pairs)
+    clusters = [] if part.table.independent() else _tallied(part)
+    largest = max((size for size, _, _ in clusters), default=0)
     if largest <= 1:
         return None
-    clusters: list[Cluster] = [(n, worse, better) for n, worse, better in tallies.values()]
     drawn = list(resample(clusters, stream(seed, f"clusters{name}"), draws))
     turned = [(n, better, worse, added) for n, worse, better, added in drawn]
     n, worse, better = map(sum, zip(*clusters, strict=True))
@@ -105,6 +100,16 @@ def clustered(
         win_rate=bounds(better, n, turned, alpha),
         net_p_value=signs(nets, stream(seed, f"net{name}")),
     )
+
+
+def _tallied(part: Part) -> list[Cluster]:
+    groups, outcomes = part.groups(), part.outcomes()
+    sizes = Counter(group for group, outcome in zip(groups, outcomes, strict=True) if outcome != "invalid")
+    worse, better = (
+        Counter(compress(groups, (outcome == wanted for outcome in outcomes)))
+        for wanted in ("negative_flip", "positive_flip")
+    )
+    return [(size, worse[group], better[group]) for group, size in sizes.items()]
 
 
 def resample(clusters: Sequence[Cluster], rng: Random, draws: int = DRAWS) -> Iterator[Draw]:

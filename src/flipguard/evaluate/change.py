@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import Any
 
-from flipguard.evaluate.bootstrap import cluster_of
 from flipguard.evaluate.comparison import Pair
 from flipguard.evaluate.outcomes import drop
+from flipguard.evaluate.pairs import Pairs
 from flipguard.evaluate.permutation import sign_flip, stream
 
-SIDES: tuple[Literal["old"], Literal["new"]] = ("old", "new")
 QUANTILES = {"median": 0.5, "p90": 0.9, "max": 1.0}
 
 
@@ -48,18 +48,15 @@ def means(pairs: Sequence[Pair]) -> Means | None:
     Args:
         pairs: matched pairs; invalid ones are left out on both sides.
     """
-    n = sum(1 for _ in _grades(pairs, "old"))
-    if n == 0 or not all(math.isfinite(grade) for side in SIDES for grade in _grades(pairs, side)):
+    table = Pairs.of(pairs)
+    columns = zip(table.old.scores, table.new.scores, table.outcomes, strict=True)
+    grades = [
+        (old, new) for old, new, outcome in columns if outcome != "invalid" and old is not None and new is not None
+    ]
+    if not grades or not all(math.isfinite(old) and math.isfinite(new) for old, new in grades):
         return None
-    old, new = (math.fsum(_grades(pairs, side)) / n for side in SIDES)
-    return Means(n, old, new)
-
-
-def _grades(pairs: Iterable[Pair], side: Literal["old", "new"]) -> Iterator[float]:
-    for pair in pairs:
-        old, new = pair.old.score, pair.new.score
-        if pair.outcome != "invalid" and old is not None and new is not None:
-            yield old if side == "old" else new
+    before, after = (math.fsum(both[side] for both in grades) / len(grades) for side in (0, 1))
+    return Means(len(grades), before, after)
 
 
 def change(pairs: Iterable[Pair], alpha: float = 0.05, seed: int = 0) -> Change | None:
@@ -73,25 +70,34 @@ def change(pairs: Iterable[Pair], alpha: float = 0.05, seed: int = 0) -> Change 
         alpha: error of the interval.
         seed: of the signs.
     """
-    sums: dict[Hashable, tuple[int, float]] = {}
-    for pair in pairs:
-        moved = pair.change
-        if pair.outcome == "invalid" or moved is None:
-            continue
-        if not math.isfinite(moved):
-            return None
-        size, total = sums.get(cluster_of(pair), (0, 0.0))
-        sums[cluster_of(pair)] = size + 1, total + moved
-    if not sums:
+    sizes, sums = _clusters(Pairs.of(pairs))
+    if not sums or not all(map(math.isfinite, sums)):
         return None
-    n, many = sum(size for size, _ in sums.values()), len(sums)
-    mean = math.fsum(total for _, total in sums.values()) / n
-    p_value, draws = sign_flip([total for _, total in sums.values()], stream(seed, "change"))
+    n, many = sum(sizes), len(sums)
+    mean = math.fsum(sums) / n
+    p_value, draws = sign_flip(sums, stream(seed, "change"))
     if many == 1:
         return Change(n, many, mean, None, None, p_value, draws)
-    spread = math.fsum((total - mean * size) ** 2 for size, total in sums.values())
+    spread = math.fsum((total - mean * size) ** 2 for size, total in zip(sizes, sums, strict=True))
     half = t_quantile(1.0 - alpha / 2.0, many - 1) * math.sqrt(many / (many - 1) * spread) / n
     return Change(n, many, mean, mean - half, mean + half, p_value, draws)
+
+
+def _clusters(pairs: Pairs) -> tuple[list[int], list[float]]:
+    """How many valid pairs each cluster has, and the sum of their changes."""
+    valid = [
+        moved is not None and outcome != "invalid"
+        for moved, outcome in zip(pairs.changes(), pairs.outcomes, strict=True)
+    ]
+    changes = [moved for moved in compress(pairs.changes(), valid) if moved is not None]
+    if pairs.independent():
+        return [1] * len(changes), changes
+    sizes: dict[Hashable, int] = {}
+    sums: dict[Hashable, float] = {}
+    for group, moved in zip(compress(pairs.groups(), valid), changes, strict=True):
+        sizes[group] = sizes.get(group, 0) + 1
+        sums[group] = sums.get(group, 0.0) + moved
+    return list(sizes.values()), list(sums.values())
 
 
 def severity(pairs: Iterable[Pair], margin: float) -> dict[str, Any] | None:
@@ -101,18 +107,21 @@ def severity(pairs: Iterable[Pair], margin: float) -> dict[str, Any] | None:
     quantile (the smallest drop that as many flips do not exceed) and the maximum are over the negative flips. Identical
     answers are a tie, whatever their scores.
     """
-    valid, drops = 0, []
-    for pair in pairs:
-        valid += pair.outcome != "invalid"
-        fall = drop(pair.old, pair.new, margin) if pair.outcome == "negative_flip" else None
-        if fall is not None:
-            drops.append(fall)
+    table = Pairs.of(pairs)
+    valid = len(table) - list(table.outcomes).count("invalid")
     if not valid:
         return None
-    drops.sort()
+    drops = sorted(fall for _, fall in flips(table, margin) if fall is not None)
     tail = {name: drops[math.ceil(share * len(drops)) - 1] if drops else None for name, share in QUANTILES.items()}
     total = math.fsum(drops) if drops and math.isfinite(drops[-1]) else sum(drops)
     return {"mean": total / valid, "mean_flip": total / len(drops) if drops else None, **tail}
+
+
+def flips(pairs: Pairs, margin: float) -> Iterator[tuple[int, float | None]]:
+    """Each negative flip: its number, and how far the score fell beyond the margin, None without scores."""
+    for row, outcome in enumerate(pairs.outcomes):
+        if outcome == "negative_flip":
+            yield row, drop(pairs.old.scores[row], pairs.new.scores[row], margin)
 
 
 def t_quantile(share: float, freedom: int) -> float:

@@ -12,9 +12,10 @@ from flipguard.errors import DataError
 from flipguard.evaluate import importers
 from flipguard.evaluate.agreement import read_judges
 from flipguard.evaluate.align import align, from_judged
-from flipguard.evaluate.comparison import Alignment, Coverage, Outcome, Pair
+from flipguard.evaluate.comparison import Alignment, Coverage, Outcome
 from flipguard.evaluate.intake import Intake
 from flipguard.evaluate.labels import read_labels
+from flipguard.evaluate.pairs import Pairs
 from flipguard.evaluate.provenance import file_input, run_inputs
 from flipguard.evaluate.runs import Entry, Judged, Key, Run
 
@@ -30,12 +31,12 @@ class Companion:
     format: str
     run: Run | Judged
     option: str
-    pairs: list[Pair]
+    pairs: Pairs
     alignment: Alignment
 
     def coverage(self) -> Coverage:
         """How much of the comparison this run covers."""
-        invalid = sum(pair.outcome == "invalid" for pair in self.pairs)
+        invalid = list(self.pairs.outcomes).count("invalid")
         return Coverage(self.option, self.name, self.alignment, len(self.pairs) - invalid, invalid)
 
 

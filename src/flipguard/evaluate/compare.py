@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,9 +17,11 @@ from flipguard.evaluate.companions import Further
 from flipguard.evaluate.comparison import Alignment, Comparison, Net, Pair, Result, Slice
 from flipguard.evaluate.gate import decide
 from flipguard.evaluate.intake import CHANGED_TARGETS, DUPLICATES, BadLines, ChangedTargets, Duplicates, Intake
+from flipguard.evaluate.pairs import Pairs
 from flipguard.evaluate.provenance import notes, provenance, reading, run_inputs
 from flipguard.evaluate.runs import Judged, Metric, Run
 from flipguard.evaluate.slices import adjusted
+from flipguard.evaluate.tally import Tally, tally
 from flipguard.evaluate.uncertainty import measure
 
 
@@ -88,7 +90,8 @@ def compare(  # the keyword-only names are fields of the Comparison
         margin: change of score up to which a pair is a tie; 0 for the other metrics.
         alpha: error of the bounds: 0.05 for 95 %.
     """
-    whole, slices = _count(pairs)
+    table = Pairs.of(pairs)
+    whole, slices = tally(table)
     return Comparison(
         old=old,
         new=new,
@@ -106,7 +109,7 @@ def compare(  # the keyword-only names are fields of the Comparison
         alignment=alignment,
         margin=margin,
         alpha=alpha,
-        severity=severity(pairs, margin) if metric == "score" else None,
+        severity=severity(table, margin) if metric == "score" else None,
     )
 
 
@@ -164,46 +167,12 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-class _Tally:
-    """Outcomes counted; `n` are the valid ones, `right` those of them whose old answer scored 1."""
-
-    __slots__ = ("inconsistent", "invalid", "n", "negative_flip", "positive_flip", "right", "tie")
-
-    def __init__(self) -> None:
-        self.n = self.right = self.negative_flip = self.positive_flip = self.tie = self.inconsistent = self.invalid = 0
-
-    def add(self, pair: Pair) -> None:
-        match pair.outcome:
-            case "tie":
-                self.tie += 1
-            case "negative_flip":
-                self.negative_flip += 1
-            case "positive_flip":
-                self.positive_flip += 1
-            case "inconsistent":
-                self.inconsistent += 1
-            case "invalid":
-                self.invalid += 1
-                return
-        self.n += 1
-        self.right += pair.old.score == 1.0
-
-
-def _count(pairs: Iterable[Pair]) -> tuple[_Tally, dict[str, _Tally]]:
-    whole, slices = _Tally(), dict[str, _Tally]()
-    for pair in pairs:
-        whole.add(pair)
-        for name in pair.categories:
-            slices.setdefault(name, _Tally()).add(pair)
-    return whole, slices
-
-
-def _net(whole: _Tally) -> Net:
+def _net(whole: Tally) -> Net:
     value = (whole.positive_flip - whole.negative_flip) / whole.n if whole.n else None
     return Net(value, stats.mcnemar(whole.negative_flip, whole.positive_flip))
 
 
-def _slices(tallies: dict[str, _Tally], alpha: float) -> list[Slice]:
+def _slices(tallies: dict[str, Tally], alpha: float) -> list[Slice]:
     return [
         Slice(
             name=name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -213,4 +214,4 @@ class Result:
     """A comparison with the pairs it was made of."""
 
     comparison: Comparison
-    pairs: list[Pair]
+    pairs: Sequence[Pair]

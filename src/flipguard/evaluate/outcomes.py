@@ -30,9 +30,14 @@ def scored(old: Answer, new: Answer, *, margin: float = 0.0) -> Outcome:
         return "invalid"
     if old.completion is not None and old.completion == new.completion:
         return "tie"
-    change = new.score - old.score
+    return moved(old.score, new.score, margin)
+
+
+def moved(old: float, new: float, margin: float) -> Outcome:
+    """The outcome by two scores alone."""
+    change = new - old
     beyond = abs(change) - margin
-    if beyond <= 0.0 or beyond <= ROUNDING * max(abs(old.score), abs(new.score), margin):
+    if beyond <= 0.0 or beyond <= ROUNDING * max(abs(old), abs(new), margin):
         return "tie"
     return "negative_flip" if change < 0.0 else "positive_flip"
 
@@ -56,12 +61,12 @@ def judged(old: Answer, new: Answer, verdicts: Sequence[Verdict]) -> Outcome:
     return OUTCOMES[winners.pop()] if len(winners) == 1 else "inconsistent"
 
 
-def drop(old: Answer, new: Answer, margin: float) -> float | None:
+def drop(old: float | None, new: float | None, margin: float) -> float | None:
     """How far the new score falls below the old one beyond the margin: max(0, -d - margin); None without scores.
 
-    >>> drop(Answer(0.75), Answer(0.25), margin=0.25)
+    >>> drop(0.75, 0.25, margin=0.25)
     0.25
     """
-    if old.score is None or new.score is None or math.isnan(old.score) or math.isnan(new.score):
+    if old is None or new is None or math.isnan(old) or math.isnan(new):
         return None
-    return max(0.0, old.score - new.score - margin)
+    return max(0.0, old - new - margin)

@@ -6,7 +6,8 @@ import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
-from operator import add
+from heapq import nlargest
+from operator import add, mul
 from random import Random
 
 from flipguard.evaluate.stats import at_most
@@ -15,6 +16,7 @@ _LOG_2 = math.log(2.0)
 DRAWS = 1_999  # p-values of a simulation go down to 1 / 2,000
 STEPS = 2_000_000  # additions that an exact distribution of sums may take
 EXACT = 26  # up to here all 2**n signs are counted
+MANY = 8_192  # signs drawn one by one
 BLOCK = 8  # changes whose signs are drawn together, as one byte
 ROUNDING = 1e-12  # relative to the sum of all sizes: sums this close are the same sum in another order
 
@@ -33,7 +35,8 @@ def sign_flip(changes: Sequence[float], rng: Random, draws: int = DRAWS) -> tupl
 
     Exact up to 26 changes other than zero; else (1 + sums as large) / (1 + draws), which never claims too much
     (Phipson & Smyth, Stat. Appl. Genet. Mol. Biol. 9, 2010). Give one change a cluster, the sum of its pairs: they
-    change sign together.
+    change sign together. Of more than 8,192 changes the largest get their signs one by one; the sum of the others,
+    each of which is small beside those, is normal to much less than the drawing errs.
 
     Args:
         changes: new minus old, finite.
@@ -52,8 +55,22 @@ def sign_flip(changes: Sequence[float], rng: Random, draws: int = DRAWS) -> tupl
         return 1.0, 0
     if len(moved) <= EXACT:
         return 2.0 * _share_at_least(seen, moved), 0
-    larger = sum(abs(total) >= seen for total in _drawn(moved, rng, draws))
+    largest, rest = moved, 0.0
+    if len(moved) > MANY:
+        largest = nlargest(MANY, map(abs, moved))
+        rest = _spread(moved, largest)
+    totals = _drawn(largest, rng, draws)
+    if rest:
+        totals = [total + rng.gauss(0.0, rest) for total in totals]
+    larger = sum(abs(total) >= seen for total in totals)
     return (1 + larger) / (1 + draws), draws
+
+
+def _spread(changes: Sequence[float], largest: Sequence[float]) -> float:
+    """The standard deviation of the sum of all but the largest changes under random signs."""
+    unit = largest[0]
+    every, drawn = ([change / unit for change in part] for part in (changes, largest))
+    return unit * math.sqrt(max(0.0, math.fsum(map(mul, every, every)) - math.fsum(map(mul, drawn, drawn))))
 
 
 def signs(counts: Sequence[int], rng: Random) -> float:

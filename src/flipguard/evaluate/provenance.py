@@ -22,15 +22,15 @@ SHOWN_BAD_LINES = 20
 def notes(aligned: Aligned, bad: BadLines, companions: Sequence[Coverage] = ()) -> list[str]:
     """What the reader of the verdict must know beside it, one sentence each."""
     pairs = aligned.pairs
-    groups = {pair.id if pair.cluster is None else pair.cluster for pair in pairs}
-    single = sum(len({verdict["order"] for verdict in pair.verdicts}) == 1 for pair in pairs)
+    shared = 0 if pairs.independent() else len(pairs) - len(set(pairs.groups()))
+    single = sum(len({verdict["order"] for verdict in verdicts}) == 1 for verdicts in pairs.verdicts)
     changed, duplicates = aligned.alignment.changed_prompts, aligned.alignment.duplicates
     told = [
         (len(bad.told), "Malformed lines skipped: {:,}."),
         (duplicates, "Duplicate rows left out: {:,}."),
         (changed, "Prompts that differ between the runs: {:,}."),
         (single, "Pairs judged in one order only, so that position bias is not controlled: {:,}."),
-        (len(pairs) - len(groups), "Pairs that share a cluster with another, so clusters set the bound: {:,}."),
+        (shared, "Pairs that share a cluster with another, so clusters set the bound: {:,}."),
     ]
     partly = [_partly(run) for run in companions if run.alignment.only_old or run.alignment.only_new or run.invalid]
     return [*(sentence.format(count) for count, sentence in told if count), *aligned.notes, *partly]

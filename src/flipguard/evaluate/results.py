@@ -9,8 +9,9 @@ from pathlib import Path
 
 import orjson
 
+from flipguard.evaluate.change import flips
 from flipguard.evaluate.comparison import Answer, Pair, Result
-from flipguard.evaluate.outcomes import drop
+from flipguard.evaluate.pairs import Pairs
 from flipguard.files import to_json, write_bytes, write_jsonl, write_text
 from flipguard.records import Row
 
@@ -50,17 +51,16 @@ def append_summary(report: Path) -> None:
 
 def flip_rows(result: Result) -> Iterator[Row]:
     """One row per negative flip, the worst first; where there are no scores, in the order of the old run."""
-    margin = result.comparison.margin
-    flips = [pair for pair in result.pairs if pair.outcome == "negative_flip"]
-    flips.sort(key=lambda pair: -(drop(pair.old, pair.new, margin) or 0.0))
-    return (_row(pair, margin) for pair in flips)
+    pairs = Pairs.of(result.pairs)
+    worst = sorted(flips(pairs, result.comparison.margin), key=lambda flip: -(flip[1] or 0.0))
+    return (_row(pairs[row], fall) for row, fall in worst)
 
 
-def _row(pair: Pair, margin: float) -> Row:
+def _row(pair: Pair, severity: float | None) -> Row:
     return {
         "id": pair.id,
         "repeat": pair.repeat,
-        "severity": drop(pair.old, pair.new, margin),
+        "severity": severity,
         "change": pair.change,
         "prompt": pair.prompt,
         "category": list(pair.categories),

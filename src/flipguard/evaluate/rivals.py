@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
-from flipguard.evaluate.bootstrap import cluster_of
 from flipguard.evaluate.comparison import Outcome, Pair, Proportion, Test
+from flipguard.evaluate.pairs import Pairs, Part
 from flipguard.evaluate.permutation import signs, stream
 from flipguard.evaluate.sampling import INDEPENDENT, Sampling
 from flipguard.evaluate.stats import mcnemar
@@ -76,16 +76,17 @@ def rival(name: str, this: Sequence[Pair], other: Sequence[Pair], how: Sampling 
         other: pairs of the same old model and the other candidate.
         how: how pairs were drawn.
     """
-    valid = [pair for pair in other if pair.outcome != "invalid"]
-    found = rivalry(this, valid, seed=how.seed)
-    nfr = how.share([pair for pair in valid if pair.outcome == "negative_flip"], valid, "rival rate")
+    found = rivalry(this, other, seed=how.seed)
+    valid = Part.of(other).valid()
+    nfr = how.share(valid.of_outcome("negative_flip"), valid, "rival rate")
     return Rival(name, found.n, found.only_first, found.only_second, found.p_value, nfr, found.test)
 
 
 def _both(first: Sequence[Pair], second: Sequence[Pair], outcome: Outcome) -> Iterator[tuple[Hashable, bool, bool]]:
     """Cluster, and whether each candidate had the outcome, for every prompt that is valid in both."""
-    seen = {(pair.id, pair.repeat): pair.outcome for pair in second if pair.outcome != "invalid"}
-    for pair in first:
-        other = seen.get((pair.id, pair.repeat))
-        if other is not None and pair.outcome != "invalid":
-            yield cluster_of(pair), pair.outcome == outcome, other == outcome
+    one, other = Pairs.of(first), Pairs.of(second)
+    seen = dict(zip(other.old.order, other.outcomes, strict=True))
+    for key, group, became in zip(one.old.order, one.groups(), one.outcomes, strict=True):
+        became_too = seen.get(key, "invalid")
+        if "invalid" not in (became, became_too):
+            yield group, became == outcome, became_too == outcome

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from flipguard.evaluate.bootstrap import Bounds, bounds, cluster_of, clustered, resample
 from flipguard.evaluate.comparison import Comparison, Pair, Proportion, Slice, Test
+from flipguard.evaluate.pairs import Part
 from flipguard.evaluate.permutation import signs, stream
 from flipguard.evaluate.stats import mcnemar, proportion
 
@@ -32,17 +34,18 @@ class Sampling:
         exact = proportion(len(hits), len(pairs), self.alpha)
         if not self.clusters:
             return exact
-        sizes, counts = _tally((pair, 1) for pair in pairs), _tally((pair, 1) for pair in hits)
+        sizes, counts = Counter(_groups(pairs)), Counter(_groups(hits))
         if len(sizes) == len(pairs):
             return exact
-        clusters = [(size, counts.get(cluster, 0), 0) for cluster, size in sizes.items()]
+        clusters = [(size, counts[cluster], 0) for cluster, size in sizes.items()]
         draws = list(resample(clusters, stream(self.seed, name), SLICE_DRAWS))
         return over_clusters(exact, bounds(exact.k, exact.n, draws, self.alpha))
 
     def test(self, more: Collection[Pair], less: Collection[Pair], name: str) -> tuple[float, Test]:
         """Two-sided p-value of "as many one way as the other", and which test it is of."""
         if self.clusters:
-            nets = _tally([*((pair, 1) for pair in more), *((pair, -1) for pair in less)])
+            nets = Counter(_groups(more))
+            nets.subtract(_groups(less))
             if len(nets) < len(more) + len(less):
                 return signs(list(nets.values()), stream(self.seed, name)), "signs of clusters"
         return mcnemar(len(less), len(more)), "exact McNemar"
@@ -64,12 +67,9 @@ def reconsidered(comparison: Comparison, pairs: Iterable[Pair], seed: int) -> Co
     whole = comparison.clustered
     if whole is None:
         return comparison
-    right, by_name = list[Pair](), dict[str, list[Pair]]()
-    for pair in pairs:
-        if pair.old.score == 1.0:
-            right.append(pair)
-        for name in pair.categories:
-            by_name.setdefault(name, []).append(pair)
+    table = Part.of(pairs)
+    right = table.where(score == 1.0 for score in table.table.old.scores)
+    by_name = table.by_category()
     given = comparison.nfr_given_correct
     if given is not None and (told := clustered(right, comparison.alpha, seed)) is not None:
         given = over_clusters(given, told.nfr)
@@ -96,9 +96,5 @@ def _slice(part: Slice, pairs: Iterable[Pair], alpha: float, seed: int) -> Slice
     )
 
 
-def _tally(moves: Iterable[tuple[Pair, int]]) -> dict[Hashable, int]:
-    tallies: dict[Hashable, int] = {}
-    for pair, by in moves:
-        cluster = cluster_of(pair)
-        tallies[cluster] = tallies.get(cluster, 0) + by
-    return tallies
+def _groups(pairs: Collection[Pair]) -> Sequence[Hashable]:
+    return pairs.groups() if isinstance(pairs, Part) else [cluster_of(pair) for pair in pairs]

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flipguard.errors import FlipGuardError, shown
-from flipguard.evaluate.bootstrap import cluster_of
 from flipguard.evaluate.comparison import Pair
+from flipguard.evaluate.pairs import Pairs
 
 SHIFTS = tuple(0.25 * step for step in range(1, 13))  # alternatives bet on, in log odds from the limit
 Course = Literal["pass", "fail", "continue"]
@@ -77,15 +77,17 @@ def decide_early(pairs: Iterable[Pair], limit: float | None, alpha: float) -> Se
     if limit is None or not 0.0 < limit < 1.0:
         given = "is missing" if limit is None else shown(limit)
         raise FlipGuardError(f"--sequential: --max-nfr {given}. Choose a limit between 0 and 1, both excluded.")
-    valid = [pair for pair in pairs if pair.outcome != "invalid"]
-    shared = len(valid) - len({cluster_of(pair) for pair in valid})
+    table = Pairs.of(pairs)
+    valid = [outcome for outcome in table.outcomes if outcome != "invalid"]
+    groups = {group for group, outcome in zip(table.groups(), table.outcomes, strict=True) if outcome != "invalid"}
+    shared = len(valid) - len(groups)
     if shared:
         raise FlipGuardError(
             f"--sequential: {shared:,} of {len(valid):,} pairs share a cluster or a prompt with an earlier one, and "
             "looking after every pair is sound for independent prompts only. "
             "Leave it out, or keep one pair of each cluster."
         )
-    return sequential((pair.outcome == "negative_flip" for pair in valid), limit, alpha)
+    return sequential((outcome == "negative_flip" for outcome in valid), limit, alpha)
 
 
 def _accounts(flips: Iterable[bool], limit: float) -> Iterator[tuple[int, float, float]]:

@@ -6,21 +6,19 @@ it stands beside the rates. Each shift is paired, and tested by the exact sign t
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import fmean, median
+from itertools import accumulate, compress
+from operator import gt, lt, mul
 
-import orjson
-
-from flipguard.evaluate.comparison import Answer, Pair, Proportion, Test
+from flipguard.evaluate.comparison import Pair, Proportion, Test
+from flipguard.evaluate.forms import CODE, CUT, EMPTY, ENDED, JSON, TOLD
+from flipguard.evaluate.pairs import Pairs, Part
 from flipguard.evaluate.sampling import INDEPENDENT, Sampling
 
-CUT = "cut off"
-
-# Written without spaces between words: each character counts as a word. Their punctuation counts as space.
-_LETTERS = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-_PUNCTUATION = re.compile("[\u3000-\u303f\uff00-\uff0f\uff1a-\uff20]")
+CUT_OFF = "cut off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +67,6 @@ class Shifts:
     kinds: tuple[Shift, ...]
 
 
-def words(text: str) -> int:
-    """How many words `text` has; in Chinese, Japanese and Korean, how many letters.
-
-    >>> words("Hello, world!"), words("你好，世界 and you")
-    (2, 6)
-    """
-    if text.isascii():
-        return len(text.split())
-    return len(_LETTERS.sub(" x ", _PUNCTUATION.sub(" ", text)).split())
-
-
 def measure(pairs: Iterable[Pair], how: Sampling = INDEPENDENT) -> Shifts | None:
     """The shifts of form between the two sides; None where the files hold neither answers nor why they ended.
 
@@ -89,32 +76,35 @@ def measure(pairs: Iterable[Pair], how: Sampling = INDEPENDENT) -> Shifts | None
         pairs: matched pairs, ungraded ones included.
         how: how pairs were drawn.
     """
-    sound = [pair for pair in pairs if pair.old.error is None and pair.new.error is None]
-    told = [pair for pair in sound if pair.old.completion is not None and pair.new.completion is not None]
-    ended = [pair for pair in sound if pair.old.finish_reason is not None and pair.new.finish_reason is not None]
-    if not told and not ended:
+    table = Pairs.of(pairs)
+    counts = Counter(zip(table.old.forms().marks, table.new.forms().marks, strict=True))
+    if not any(before & after & (TOLD | ENDED) for before, after in counts):
         return None
     kinds = [
-        _shift(CUT, ended, lambda answer: answer.finish_reason == "length", how),
-        _shift("empty", told, lambda answer: not (answer.completion or "").strip(), how),
-        _shift("code block", told, lambda answer: "```" in (answer.completion or ""), how),
-        _shift("JSON", told, lambda answer: _is_json(answer.completion or ""), how),
+        _shift(CUT_OFF, table, (ENDED, CUT), how),
+        _shift("empty", table, (TOLD, EMPTY), how),
+        _shift("code block", table, (TOLD, CODE), how),
+        _shift("JSON", table, (TOLD, JSON), how),
     ]
-    lengths = _lengths(told, how) if told else None
-    return Shifts(lengths, tuple(kind for kind in kinds if kind.old or kind.new or (kind.name == CUT and kind.n)))
+    told = any(before & after & TOLD for before, after in counts)
+    lengths = _lengths(table, how) if told else None
+    return Shifts(lengths, tuple(kind for kind in kinds if kind.old or kind.new or (kind.name == CUT_OFF and kind.n)))
 
 
-def _lengths(pairs: Sequence[Pair], how: Sampling) -> Lengths:
-    old, new = ([words(side.completion or "") for side in sides] for sides in _sides(pairs))
-    longer = [pair for pair, before, after in zip(pairs, old, new, strict=True) if after > before]
-    shorter = [pair for pair, before, after in zip(pairs, old, new, strict=True) if after < before]
+def _lengths(pairs: Pairs, how: Sampling) -> Lengths:
+    before, after = pairs.old.forms(), pairs.new.forms()
+    told = [one & other & TOLD for one, other in zip(before.marks, after.marks, strict=True)]
+    old, new = Counter(compress(before.words, told)), Counter(compress(after.words, told))
+    more = compress(range(len(pairs)), map(mul, told, map(lt, before.words, after.words)))
+    less = compress(range(len(pairs)), map(mul, told, map(gt, before.words, after.words)))
+    longer, shorter = pairs.part(more), pairs.part(less)
     p_value, test = how.test(longer, shorter, "length")
     return Lengths(
-        n=len(pairs),
-        old_median=float(median(old)),
-        new_median=float(median(new)),
-        old_mean=fmean(old),
-        new_mean=fmean(new),
+        n=old.total(),
+        old_median=_median(old),
+        new_median=_median(new),
+        old_mean=_mean(old),
+        new_mean=_mean(new),
         longer=len(longer),
         shorter=len(shorter),
         p_value=p_value,
@@ -124,31 +114,34 @@ def _lengths(pairs: Sequence[Pair], how: Sampling) -> Lengths:
     )
 
 
-def _sides(pairs: Sequence[Pair]) -> tuple[list[Answer], list[Answer]]:
-    return [pair.old for pair in pairs], [pair.new for pair in pairs]
+def _median(counts: Counter[int]) -> float:
+    """The middle value, or the mean of the two in the middle, by how often each value is there."""
+    values = sorted(counts)
+    reached = list(accumulate(counts[value] for value in values))
+    middle = ((reached[-1] - 1) // 2, reached[-1] // 2)
+    low, high = (values[bisect_right(reached, place)] for place in middle)
+    return (low + high) / 2.0
 
 
-def _nfr(pairs: Iterable[Pair], how: Sampling, name: str) -> Proportion:
-    valid = [pair for pair in pairs if pair.outcome != "invalid"]
-    return how.share([pair for pair in valid if pair.outcome == "negative_flip"], valid, name)
+def _mean(counts: Counter[int]) -> float:
+    return sum(value * n for value, n in counts.items()) / counts.total()
 
 
-def _shift(name: str, pairs: Sequence[Pair], has: Callable[[Answer], bool], how: Sampling) -> Shift:
-    old, new = ([has(side) for side in sides] for sides in _sides(pairs))
-    sides = list(zip(pairs, old, new, strict=True))
-    gained = [pair for pair, before, after in sides if after and not before]
-    lost = [pair for pair, before, after in sides if before and not after]
+def _nfr(part: Part, how: Sampling, name: str) -> Proportion:
+    valid = part.valid()
+    return how.share(valid.of_outcome("negative_flip"), valid, name)
+
+
+def _shift(name: str, pairs: Pairs, marks: tuple[int, int], how: Sampling) -> Shift:
+    """A property by the mark of those of whom it is known, and the mark of those that have it."""
+    known, mark = marks
+    both = list(zip(pairs.old.forms().marks, pairs.new.forms().marks, strict=True))
+    counts = Counter((before & mark, after & mark) for before, after in both if before & after & known)
+    turned = {(0, mark): list[int](), (mark, 0): list[int]()}
+    for row, (before, after) in enumerate(both):
+        if (before ^ after) & mark and before & after & known:
+            turned[before & mark, after & mark].append(row)
+    gained, lost = (pairs.part(rows) for rows in turned.values())
     p_value, test = how.test(gained, lost, name)
-    return Shift(name, len(pairs), sum(old), sum(new), len(gained), len(lost), p_value, test)
-
-
-def _is_json(text: str) -> bool:
-    """Whether the whole answer is a JSON object or array."""
-    text = text.strip()
-    if text[:1] not in ("{", "["):
-        return False
-    try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return False
-    return True
+    old, new = (counts[mark, mark] + len(part) for part in (lost, gained))
+    return Shift(name, counts.total(), old, new, len(gained), len(lost), p_value, test)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from typing import Final
 
 from flipguard.evaluate.comparison import Answer, Outcome, Pair, Slice
+from flipguard.evaluate.pairs import Pairs
 from flipguard.evaluate.report import formatting
 from flipguard.evaluate.report.text import anchor, clip, one_line
 from flipguard.evaluate.report.words import Part, marked
 
 SHOWN: Final[tuple[Outcome, ...]] = ("negative_flip", "positive_flip", "inconsistent", "invalid")
 _MOST: Final[Mapping[Outcome, int]] = {
-    "negative_flip": 6_000,
+    "negative_flip": 5_000,
     "positive_flip": 1_000,
     "inconsistent": 250,
     "invalid": 250,
@@ -72,10 +74,12 @@ class Browser:
     unmarked: int
 
 
-def worst_first(pairs: Iterable[Pair], outcome: Outcome) -> list[Pair]:
-    """The pairs of one outcome by how far the score moved; those without scores keep their order, at the end."""
-    chosen = [pair for pair in pairs if pair.outcome == outcome]
-    return sorted(chosen, key=lambda pair: (pair.change is None, -abs(pair.change or 0.0)))
+def worst_first(pairs: Pairs, outcome: Outcome, most: int) -> list[Pair]:
+    """The `most` pairs of one outcome that moved furthest; those without scores come last, in their order."""
+    changes = zip(pairs.outcomes, pairs.changes(), strict=True)
+    moved = ((row, change) for row, (became, change) in enumerate(changes) if became == outcome)
+    worst = nsmallest(most, moved, key=lambda one: (one[1] is None, -abs(one[1] or 0.0)))
+    return [pairs[row] for row, _ in worst]
 
 
 def worst_slices(slices: Iterable[Slice]) -> list[Slice]:
@@ -85,8 +89,9 @@ def worst_slices(slices: Iterable[Slice]) -> list[Slice]:
 
 def browse(pairs: Sequence[Pair], slices: Sequence[str]) -> Browser:
     """The pairs worth reading, as cards that fit in one page."""
-    total = Counter(pair.outcome for pair in pairs)
-    chosen = [pair for outcome in SHOWN for pair in worst_first(pairs, outcome)[: _MOST[outcome]]]
+    table = Pairs.of(pairs)
+    total = Counter(table.outcomes)
+    chosen = [pair for outcome in SHOWN for pair in worst_first(table, outcome, _MOST[outcome])]
     limit = _limit(chosen)
     maker = _Maker(limit=limit, slices={name: str(index) for index, name in enumerate(slices)})
     cards = [maker.card(pair) for pair in chosen]

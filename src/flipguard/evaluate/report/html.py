@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flipguard.evaluate.comparison import Comparison, Outcome, Pair, Proportion, Slice
+from flipguard.evaluate.pairs import Pairs
 from flipguard.evaluate.report import formatting
 from flipguard.evaluate.report.beside import rules, sections
 from flipguard.evaluate.report.flips import browse, worst_slices
@@ -168,12 +169,12 @@ def _matrix(comparison: Comparison) -> dict[str, int] | None:
 
 def _scatter(comparison: Comparison, pairs: Sequence[Pair]) -> dict[str, Any] | None:
     """Old against new score; None where the pairs carry no scores."""
+    table = Pairs.of(pairs)
     points: list[Point] = [
-        (pair.old.score, pair.new.score, pair.outcome)
-        for pair in pairs
-        if pair.old.score is not None and pair.new.score is not None and pair.outcome != "invalid"
+        (old, new, outcome)
+        for old, new, outcome in zip(table.old.scores, table.new.scores, table.outcomes, strict=True)
+        if old is not None and new is not None and outcome != "invalid" and math.isfinite(old) and math.isfinite(new)
     ]
-    points = [point for point in points if math.isfinite(point[0]) and math.isfinite(point[1])]
     if not points:
         return None
     drawn = thinned(points)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from flipguard.evaluate.comparison import Answer, Comparison, Pair, Proportion
+from flipguard.evaluate.pairs import Pairs
 from flipguard.evaluate.report import formatting
 from flipguard.evaluate.report.beside import rules, sections
 from flipguard.evaluate.report.flips import worst_first, worst_slices
@@ -26,18 +27,19 @@ def render(comparison: Comparison, pairs: Sequence[Pair]) -> str:
     """Verdict, numbers, the worst slices and the worst flips as Markdown."""
     parts = (_verdict, _rules, _numbers, _alignment, _slices, _beside)
     head = "\n".join(line for part in parts for line in part(comparison))
-    worst = worst_first(pairs, "negative_flip")
+    worst = worst_first(Pairs.of(pairs), "negative_flip", _FLIPS)
     flips: list[str] = []
     room = MAX_CHARACTERS - len(head)
-    for pair in worst[:_FLIPS]:
+    for pair in worst:
         block = _flip(pair)
         if len(block) > room:
             break
         room -= len(block)
         flips.append(block)
     if flips:
-        title = f"### The {len(flips)} worst of {formatting.count(len(worst))} negative flips"
-        return "\n".join([head, title if len(flips) < len(worst) else "### Negative flips", "", *flips])
+        total = list(Pairs.of(pairs).outcomes).count("negative_flip")
+        title = f"### The {len(flips)} worst of {formatting.count(total)} negative flips"
+        return "\n".join([head, title if len(flips) < total else "### Negative flips", "", *flips])
     return head
 
 

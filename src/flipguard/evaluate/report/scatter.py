@@ -22,7 +22,12 @@ _DRAWN: Final[tuple[Outcome, ...]] = ("tie", "inconsistent", "positive_flip", "n
 
 def repeats(points: Sequence[Point]) -> bool:
     """Whether scores repeat so much, on a scale of one to ten say, that each place is drawn once, by its number."""
-    return len(set(points)) <= min(_PLACES, len(points) // 2)
+    most, places = min(_PLACES, len(points) // 2), set[Point]()
+    for point in points:
+        places.add(point)
+        if len(places) > most:
+            return False
+    return True
 
 
 def thinned(points: Sequence[Point], most: int = MAX_POINTS) -> list[Point]:

@@ -1,0 +1,130 @@
+"""One model's answers, column by column: what is asked of a million rows is asked of a column, not of each row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from flipguard.evaluate.comparison import Answer
+from flipguard.evaluate.forms import Forms, fingerprint, form
+from flipguard.evaluate.runs import Entry, Key
+from flipguard.evaluate.texts import Texts, taken
+
+Item = TypeVar("Item")
+
+
+@dataclass(slots=True, eq=False)
+class Columns(Mapping[Key, Entry]):
+    """Answers by key; entry number i is made of the i-th value of each column, when it is asked for.
+
+    Attributes:
+        order: id and repeat, each once.
+        scores: None where an answer was not graded.
+        errors: why an answer failed.
+        reasons: why an answer ended.
+        completions: the answers.
+        prompts: what was asked.
+        categories: the slices of each prompt.
+        clusters: the group of each prompt.
+        targets: what a right answer is.
+        measured: the forms of the answers, where they are known; `forms` measures them else.
+        asked: fingerprints of the prompts.
+    """
+
+    order: Sequence[Key]
+    scores: Sequence[float | None]
+    errors: Sequence[str | None]
+    reasons: Sequence[str | None]
+    completions: Texts
+    prompts: Texts
+    categories: Sequence[tuple[str, ...]]
+    clusters: Sequence[str | None]
+    targets: Sequence[str | None]
+    measured: Forms | None = None
+    asked: Sequence[int] | None = None
+    _rows: dict[Key, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, entries: Mapping[Key, Entry]) -> Columns:
+        """The columns of `entries`."""
+        return entries if isinstance(entries, Columns) else cls.listed(list(entries), list(entries.values()))
+
+    @classmethod
+    def listed(cls, keys: Sequence[Key], rows: Sequence[Entry]) -> Columns:
+        """The columns of entries, one for each key."""
+        answers = [entry.answer for entry in rows]
+        return cls(
+            order=keys,
+            scores=[answer.score for answer in answers],
+            errors=[answer.error for answer in answers],
+            reasons=[answer.finish_reason for answer in answers],
+            completions=[answer.completion for answer in answers],
+            prompts=[entry.prompt for entry in rows],
+            categories=[entry.categories for entry in rows],
+            clusters=[entry.cluster for entry in rows],
+            targets=[entry.target for entry in rows],
+        )
+
+    @property
+    def rows(self) -> Mapping[Key, int]:
+        """The number of each key's row."""
+        if len(self._rows) != len(self.order):
+            self._rows = dict(zip(self.order, range(len(self.order)), strict=True))
+        return self._rows
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.order)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.rows
+
+    def __getitem__(self, key: Key) -> Entry:
+        row = self.rows[key]
+        return Entry(self.answer(row), self.prompts[row], self.categories[row], self.clusters[row], self.targets[row])
+
+    def answer(self, row: int) -> Answer:
+        """Answer number `row`."""
+        return Answer(self.scores[row], self.completions[row], self.errors[row], self.reasons[row])
+
+    def forms(self) -> Forms:
+        """The forms of all answers."""
+        if self.measured is None:
+            self.measured = Forms.empty()
+            for text, error, reason in zip(self.completions, self.errors, self.reasons, strict=True):
+                number, marks, printed = form(text, error, reason)
+                self.measured.words.append(number)
+                self.measured.marks.append(marks)
+                self.measured.prints.append(printed)
+        return self.measured
+
+    def prompts_printed(self) -> Sequence[int]:
+        """Fingerprints of all prompts."""
+        if self.asked is None:
+            self.asked = [fingerprint(prompt) for prompt in self.prompts]
+        return self.asked
+
+    def take(self, rows: Sequence[int]) -> Columns:
+        """The answers number `rows`, in their order."""
+        if rows == range(len(self)):
+            return self
+        return Columns(
+            order=_pick(self.order, rows),
+            scores=_pick(self.scores, rows),
+            errors=_pick(self.errors, rows),
+            reasons=_pick(self.reasons, rows),
+            completions=taken(self.completions, rows),
+            prompts=taken(self.prompts, rows),
+            categories=_pick(self.categories, rows),
+            clusters=_pick(self.clusters, rows),
+            targets=_pick(self.targets, rows),
+            measured=None if self.measured is None else self.measured.take(rows),
+            asked=None if self.asked is None else _pick(self.asked, rows),
+        )
+
+
+def _pick(column: Sequence[Item], rows: Sequence[int]) -> list[Item]:
+    return [column[row] for row in rows]

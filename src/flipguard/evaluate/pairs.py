@@ -1,0 +1,166 @@
+"""All matched pairs, column by column; one becomes an object, with its texts, when it is looked at by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from typing import TypeVar, overload
+
+from flipguard.evaluate.columns import Columns
+from flipguard.evaluate.comparison import Outcome, Pair
+from flipguard.evaluate.runs import Entry
+from flipguard.records import RowId, Verdict
+
+Item = TypeVar("Item")
+
+
+@dataclass(slots=True, eq=False)
+class Pairs(Sequence[Pair]):
+    """Pairs of answers; value i of each column belongs to pair i.
+
+    Attributes:
+        old: the answers before.
+        new: the answers after.
+        outcomes: what became of each pair.
+        categories: the slices of each prompt.
+        clusters: the group of each prompt.
+        verdicts: what a pairwise judge said; empty where there was none.
+    """
+
+    old: Columns
+    new: Columns
+    outcomes: Sequence[Outcome]
+    categories: Sequence[tuple[str, ...]]
+    clusters: Sequence[str | None]
+    verdicts: Sequence[tuple[Verdict, ...]] = ()
+    _groups: Sequence[int] = ()
+
+    @classmethod
+    def of(cls, pairs: Iterable[Pair]) -> Pairs:
+        """The columns of `pairs`."""
+        if isinstance(pairs, Pairs):
+            return pairs
+        rows = list(pairs)
+        keys = [(pair.id, pair.repeat) for pair in rows]
+        return cls(
+            old=Columns.listed(keys, [Entry(pair.old, pair.prompt) for pair in rows]),
+            new=Columns.listed(keys, [Entry(pair.new, pair.prompt) for pair in rows]),
+            outcomes=[pair.outcome for pair in rows],
+            categories=[pair.categories for pair in rows],
+            clusters=[pair.cluster for pair in rows],
+            verdicts=[pair.verdicts for pair in rows] if any(pair.verdicts for pair in rows) else (),
+        )
+
+    def __len__(self) -> int:
+        return len(self.outcomes)
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Pair]: ...
+    def __getitem__(self, index: int | slice) -> Pair | list[Pair]:
+        if isinstance(index, slice):
+            return [self._pair(row) for row in range(*index.indices(len(self)))]
+        return self._pair(range(len(self))[index])
+
+    def _pair(self, row: int) -> Pair:
+        prompt = self.old.prompts[row]
+        identifier, repeat = self.old.order[row]
+        return Pair(
+            id=identifier,
+            repeat=repeat,
+            old=self.old.answer(row),
+            new=self.new.answer(row),
+            outcome=self.outcomes[row],
+            prompt=self.new.prompts[row] if prompt is None else prompt,
+            categories=self.categories[row],
+            cluster=self.clusters[row],
+            verdicts=self.verdicts[row] if self.verdicts else (),
+        )
+
+    def ids(self) -> Iterator[RowId]:
+        """The id of each pair."""
+        return (identifier for identifier, _ in self.old.order)
+
+    def groups(self) -> Sequence[int]:
+        """What each pair belongs to, by number: its cluster, or else its prompt, whose repeats belong together."""
+        if len(self._groups) != len(self):
+            numbers: dict[Hashable, int] = {}
+            names = zip(self.ids(), self.clusters, strict=True)
+            keys = (("id", name) if cluster is None else ("cluster", cluster) for name, cluster in names)
+            self._groups = [numbers.setdefault(key, len(numbers)) for key in keys]
+        return self._groups
+
+    def independent(self) -> bool:
+        """Whether every pair is a group of its own."""
+        return len(set(self.groups())) == len(self)
+
+    def changes(self) -> Iterator[float | None]:
+        """New score minus old one of each pair, None where either is missing."""
+        for before, after in zip(self.old.scores, self.new.scores, strict=True):
+            yield None if before is None or after is None else after - before
+
+    def part(self, rows: Iterable[int]) -> Part:
+        """The pairs number `rows`."""
+        return Part(self, list(rows))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part(Collection[Pair]):
+    """Some of all pairs, by their numbers."""
+
+    table: Pairs
+    rows: Sequence[int]
+
+    @classmethod
+    def of(cls, pairs: Iterable[Pair]) -> Part:
+        """All of `pairs`."""
+        if isinstance(pairs, Part):
+            return pairs
+        table = Pairs.of(pairs)
+        return cls(table, range(len(table)))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return map(self.table.__getitem__, self.rows)
+
+    def __contains__(self, pair: object) -> bool:
+        return any(pair == other for other in self)
+
+    def first(self, most: int) -> list[Pair]:
+        """The first `most` of them."""
+        return [self.table[row] for row in self.rows[:most]]
+
+    def groups(self) -> Sequence[int]:
+        """What each pair belongs to."""
+        return self._values(self.table.groups())
+
+    def outcomes(self) -> Sequence[Outcome]:
+        """What became of each pair."""
+        return self._values(self.table.outcomes)
+
+    def where(self, chosen: Iterable[bool]) -> Part:
+        """Those for which `chosen` says so."""
+        return Part(self.table, list(compress(self.rows, chosen)))
+
+    def valid(self) -> Part:
+        """Those that could be graded."""
+        return self.where(outcome != "invalid" for outcome in self.outcomes())
+
+    def of_outcome(self, wanted: Outcome) -> Part:
+        """Those of which this became."""
+        return self.where(outcome == wanted for outcome in self.outcomes())
+
+    def by_category(self) -> dict[str, Part]:
+        """Those of each category."""
+        rows: dict[str, list[int]] = {}
+        for row, names in zip(self.rows, self._values(self.table.categories), strict=True):
+            for name in names:
+                rows.setdefault(name, []).append(row)
+        return {name: Part(self.table, found) for name, found in rows.items()}
+
+    def _values(self, column: Sequence[Item]) -> Sequence[Item]:
+        return column if self.rows == range(len(self.table)) else [column[row] for row in self.rows]
