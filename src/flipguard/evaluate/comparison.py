@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from flipguard.evaluate.agreement import Agreement
     from flipguard.evaluate.bootstrap import Clustered
     from flipguard.evaluate.change import Change, Means
+    from flipguard.evaluate.health import Health
     from flipguard.evaluate.labels import Labels
     from flipguard.evaluate.orders import Orders
     from flipguard.evaluate.refusals import Refusals
@@ -192,6 +193,7 @@ class Comparison:
     agreement: Agreement | None = None
     clustered: Clustered | None = None
     orders: Orders | None = None
+    health: Health | None = None
     means: Means | None = None
     change: Change | None = None
     rival: Rival | None = None

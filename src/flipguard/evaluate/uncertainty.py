@@ -13,6 +13,7 @@ from flipguard.evaluate.change import change, means
 from flipguard.evaluate.companions import Files
 from flipguard.evaluate.comparison import Comparison, Pair
 from flipguard.evaluate.floor import floor
+from flipguard.evaluate.health import health
 from flipguard.evaluate.labels import correct
 from flipguard.evaluate.orders import orders
 from flipguard.evaluate.rivals import rival
@@ -45,6 +46,7 @@ def measure(
         comparison,
         slices=adjusted(comparison.slices, options.min_slice),
         orders=orders(pairs, how) if metric == "verdicts" else None,
+        health=health(pairs, alpha),
         means=None if metric == "verdicts" else means(pairs),
         change=change(pairs, alpha, seed) if metric == "score" else None,
         companions=tuple(companion.coverage() for companion in files.companions.values()),

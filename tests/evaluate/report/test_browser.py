@@ -105,6 +105,22 @@ def test_the_filter_counts_and_hides(visit, report, pairs):
     assert said == []
 
 
+def test_flips_are_filtered_by_how_far_the_score_moved(visit, report, pairs):
+    page, said, _ = visit(report)
+    page.select_option("#kind", "negative_flip")
+    page.fill("#least", "0.3")
+    page.wait_for_timeout(200)
+    worse = [pair for pair in pairs if pair.outcome == "negative_flip" and float(f"{-pair.change:.4g}") >= 0.3]
+    assert page.locator("details:visible").count() == len(worse) > 0
+    assert said == []
+
+
+def test_titles_of_tables_are_read_from_left_to_right_on_a_phone(visit, judged_pairs, make_comparison):
+    page, _, _ = visit(html.render(make_comparison(judged_pairs), judged_pairs), width=390)
+    sizes = page.evaluate("[...document.querySelectorAll('caption')].map((one) => one.getBoundingClientRect())")
+    assert all(size["width"] > size["height"] for size in sizes if size["width"])
+
+
 def test_a_link_to_a_flip_opens_it(visit, report, pairs):
     flip = next(pair for pair in pairs if pair.outcome == "negative_flip")
     name = anchor(flip.id, flip.repeat)

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from flipguard.evaluate.comparison import Answer, Net, Pair
+from flipguard.evaluate.health import Health
 from flipguard.evaluate.report import html
 from flipguard.evaluate.report.text import clean
 
@@ -234,3 +235,20 @@ def test_hundreds_of_categories_are_counted_not_all_drawn(make_comparison):
     page = html.render(make_comparison(pairs), pairs)
     assert page.count('class="forest neg"') == 200
     assert "50 more categories are in comparison.json" in page
+
+
+def test_what_the_files_do_not_say_of_the_judge_is_named(judged_pairs, make_comparison):
+    page = html.render(make_comparison(judged_pairs), judged_pairs)
+    assert "Not in these files: identical answers, the same question twice, both orders" in page
+    told = Health(identical=make_comparison(judged_pairs).nfr, retest=None)
+    page = html.render(make_comparison(judged_pairs, health=told), judged_pairs)
+    assert "identical answers graded apart" in page
+    assert "Not in these files: the same question twice, both orders" in page
+
+
+def test_files_read_are_listed_by_their_path_without_empty_values(judged_pairs, make_comparison):
+    read = [
+        {"path": "runs/old.jsonl", "format": "scores", "graded": {"": "acc"}, "rows": 1319, "sha256": "9f", "no": {}}
+    ]
+    page = html.render(make_comparison(judged_pairs, provenance={"inputs": read}), judged_pairs)
+    assert "<bdi>runs/old.jsonl</bdi></th><td><bdi>format scores, graded acc, rows 1,319, sha256 9f</bdi>" in page

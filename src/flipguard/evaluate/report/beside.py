@@ -50,18 +50,44 @@ def rules(comparison: Comparison) -> Section | None:
 
 def sections(comparison: Comparison) -> list[Section]:
     """All that was measured beside the rates, in the order it is read."""
-    found = [Section(title, rows) for title, rows in uncertainty.tables(comparison)]
-    if comparison.sequential is not None:
-        found.append(_sequential(comparison.sequential))
+    return [*judge(comparison), *changes(comparison)]
+
+
+def judge(comparison: Comparison) -> list[Section]:
+    """What says how far the judge can be trusted."""
+    found = [Section(title, rows) for title, rows in uncertainty.of_the_judge(comparison)]
     if comparison.agreement is not None:
         found.append(_agreement(comparison.agreement))
     if comparison.labels is not None:
         found.append(_labels(comparison.labels))
+    return found
+
+
+def changes(comparison: Comparison) -> list[Section]:
+    """What else is known of the update."""
+    found = [Section(title, rows) for title, rows in uncertainty.tables(comparison)]
+    if comparison.sequential is not None:
+        found.append(_sequential(comparison.sequential))
     if comparison.refusals is not None:
         found.append(_refusals(comparison.refusals))
     if comparison.shifts is not None:
         found.append(_shifts(comparison.shifts))
     return found
+
+
+def unknown_of_the_judge(comparison: Comparison) -> str:
+    """Which of the usual tests of a judge the files do not allow, in one sentence; empty where they allow all."""
+    health = comparison.health
+    tests = {
+        "identical answers": health is not None and health.identical is not None,
+        "the same question twice": health is not None and health.retest is not None,
+        "both orders": comparison.orders is not None,
+        "the old model against itself (--floor)": comparison.floor is not None,
+        "other judges (--also)": comparison.agreement is not None,
+        "human labels (--labels)": comparison.labels is not None,
+    }
+    missing = [name for name, known in tests.items() if not known]
+    return f"Not in these files: {', '.join(missing)}, planted regressions."
 
 
 def _share(share: Proportion) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ class Card:
     prompt: str | None
     prompt_cut: int
     change: str
+    moved: str
     categories: Sequence[str]
     slices: str
     old: Side
@@ -157,6 +159,7 @@ class _Maker:
             prompt=prompt if prompt.strip() and prompt != gist else None,
             prompt_cut=prompt_cut,
             change="" if pair.change is None else formatting.signed(pair.change),
+            moved=_moved(pair.change),
             categories=pair.categories,
             slices=" ".join(self._slices[name] for name in pair.categories if name in self._slices),
             old=_side("Old", pair.old, old_parts, old_cut),
@@ -192,6 +195,11 @@ class _Maker:
         said = str(verdict.get("winner", ""))
         shown = str(verdict.get("order", ""))
         return order.get(shown, shown), winner.get(said, said), reason + ("…" if cut else "")
+
+
+def _moved(change: float | None) -> str:
+    """How far the score moved, as a number that JavaScript reads; 1e999 is its way to write infinity."""
+    return "" if change is None else f"{abs(change):.4g}" if math.isfinite(change) else "1e999"
 
 
 def _side(name: str, answer: Answer, parts: Sequence[Part], cut: int) -> Side:

@@ -133,6 +133,15 @@ def points(value: float | None) -> str:
     return "0 points" if value == 0 else f"{signed(100 * value, '.1f')} points"
 
 
+def between(low: float | None, high: float | None) -> str:
+    """Both ends of an interval of differences of shares, in percentage points.
+
+    >>> between(0.038, 0.061), between(-0.01, None)
+    ('+3.8 to +6.1 points', 'n/a')
+    """
+    return NOTHING if low is None or high is None else f"{signed(100 * low, '.1f')} to {points(high)}"
+
+
 def signed(value: float, shape: str = ".3g") -> str:
     """A number that always shows its sign, with a real minus.
 

@@ -9,7 +9,7 @@ from typing import Any
 from flipguard.evaluate.comparison import Comparison, Outcome, Pair, Proportion, Slice
 from flipguard.evaluate.pairs import Pairs
 from flipguard.evaluate.report import formatting
-from flipguard.evaluate.report.beside import rules, sections
+from flipguard.evaluate.report.beside import changes, judge, rules, unknown_of_the_judge
 from flipguard.evaluate.report.flips import browse, worst_slices
 from flipguard.evaluate.report.page import drawing, fill
 from flipguard.evaluate.report.scatter import Point, repeats, scatter, thinned
@@ -29,6 +29,7 @@ _SEVERITY = {
 def render(comparison: Comparison, pairs: Sequence[Pair]) -> str:
     """The whole report as one page; every negative flip is in it, or a note says how many are not."""
     slices = worst_slices(comparison.slices)
+    browser = browse(pairs, [part.name for part in slices])
     return fill(
         "report.html.jinja",
         title=f"{comparison.old} → {comparison.new}",
@@ -40,10 +41,13 @@ def render(comparison: Comparison, pairs: Sequence[Pair]) -> str:
         matrix=_matrix(comparison),
         scatter=None if comparison.nfr_given_correct else _scatter(comparison, pairs),
         slices=_forest(comparison, slices),
-        browser=browse(pairs, [part.name for part in slices]),
+        browser=browser,
         rules=rules(comparison),
-        beside=sections(comparison),
+        judge=judge(comparison),
+        unknown=unknown_of_the_judge(comparison),
+        beside=changes(comparison),
         slice_names=[part.name for part in slices],
+        severe=comparison.nfr_given_correct is None and any(card.moved for card in browser.cards),
         severity=_severity(comparison.severity),
         floor=_floor_sentence(comparison),
         provenance=_table({key: value for key, value in comparison.provenance.items() if key not in _TOLD}),
@@ -101,7 +105,7 @@ def _floor_sentence(comparison: Comparison) -> str:
     excess = (comparison.floor or {}).get("excess")
     if not isinstance(excess, Mapping):
         return sentence
-    ends = formatting.interval(excess.get("low"), excess.get("high"))
+    ends = formatting.between(excess.get("low"), excess.get("high"))
     return f"{sentence} The update adds {formatting.points(excess.get('value'))} [{ends}]."
 
 
@@ -206,7 +210,16 @@ def _table(values: Mapping[str, Any] | None, *, names: bool = True) -> list[tupl
         if isinstance(value, Mapping):
             rows += [(f"{name}: {part}", formatting.plain(item)) for part, item in value.items() if item != []]
         elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
-            rows += [(f"{name} {number}", formatting.plain(item)) for number, item in enumerate(value, 1)]
+            rows += [_listed(f"{name} {number}", item) for number, item in enumerate(value, 1)]
         else:
             rows.append((name, formatting.plain(value)))
     return rows
+
+
+def _listed(name: str, item: Any) -> tuple[str, str]:
+    """One of several mappings: named by its path where it has one, without what is empty."""
+    if not isinstance(item, Mapping):
+        return name, formatting.plain(item)
+    told = {key: value for key, value in item.items() if key != "path" and value not in (None, "", [], {})}
+    words = ", ".join(f"{key} {formatting.plain(value).removeprefix(': ')}" for key, value in told.items())
+    return (str(item["path"]), words) if "path" in item else (name, words)

@@ -11,6 +11,7 @@ from flipguard.evaluate.report import formatting
 if TYPE_CHECKING:
     from flipguard.evaluate.bootstrap import Clustered
     from flipguard.evaluate.change import Change
+    from flipguard.evaluate.health import Health
     from flipguard.evaluate.orders import Orders
     from flipguard.evaluate.rivals import Rival
 
@@ -22,14 +23,20 @@ def tables(comparison: Comparison) -> Iterator[Table]:
     """A title and rows for each part that was measured; both may hold names from the data."""
     if comparison.clustered is not None:
         yield _clustered(comparison.clustered)
-    if comparison.orders is not None:
-        yield _orders(comparison.orders)
-    if comparison.floor is not None:
-        yield from _floor(comparison.floor)
     if comparison.rival is not None:
         yield _rival(comparison.rival)
     if comparison.change is not None:
         yield _change(comparison.change)
+
+
+def of_the_judge(comparison: Comparison) -> Iterator[Table]:
+    """The same for what says how far the judge can be trusted."""
+    if comparison.orders is not None:
+        yield _orders(comparison.orders)
+    if comparison.floor is not None:
+        yield from _floor(comparison.floor)
+    if comparison.health is not None:
+        yield _health(comparison.health)
 
 
 def _share(share: Proportion) -> str:
@@ -63,12 +70,17 @@ def _orders(told: Orders) -> Table:
     return f"The judge in either order, {count(told.n)} pairs", rows
 
 
+def _health(told: Health) -> Table:
+    shares = (("identical answers graded apart", told.identical), ("another word when asked again", told.retest))
+    return "What a sound judge never does", tuple((name, _share(share)) for name, share in shares if share is not None)
+
+
 def _floor(told: Mapping[str, Any]) -> Iterator[Table]:
     """Rows of a floor in full; one that holds less than `compare` writes is left to the sentence beside the rate."""
     nfr, excess = told.get("nfr"), told.get("excess")
     if not isinstance(nfr, Mapping) or not isinstance(excess, Mapping) or "only_floor" not in excess:
         return
-    ends = formatting.interval(excess["low"], excess["high"])
+    ends = formatting.between(excess["low"], excess["high"])
     count = formatting.count
     only = f"{count(excess['only_update'])} only by the update, {count(excess['only_floor'])} only by chance"
     yield (

@@ -13,12 +13,14 @@
   function filter() {
     const kind = valueOf("kind");
     const slice = valueOf("slice");
+    const least = Number(valueOf("least")) || 0;
     const words = valueOf("words").toLowerCase().split(/\s+/).filter(Boolean);
     let found = 0;
     for (const card of cards) {
       const fits =
         (!kind || card.classList.contains(kind)) &&
         (!slice || card.dataset.s.split(" ").includes(slice)) &&
+        (!least || Number(card.dataset.c ?? 0) >= least) &&
         words.every((word) => textOf(card).includes(word));
       card.hidden = !fits;
       found += fits;
