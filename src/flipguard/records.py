@@ -13,6 +13,9 @@ Row = dict[str, Any]
 RowId = str | int
 FinishReason = Literal["stop", "length", "error"]
 Winner = Literal["old", "new", "tie", "invalid"]
+Moved = Literal["negative_flip", "positive_flip", "tie"]
+
+ROUNDING = 1e-12  # 0.8 - 0.7 is not 0.1 in binary; a change this close to the margin, relative to the scores, equals it
 
 
 class Message(TypedDict):
@@ -76,3 +79,18 @@ class JudgmentRow(TypedDict):
     old: dict[str, Any]
     new: dict[str, Any]
     verdicts: NotRequired[list[Verdict]]
+
+
+def moved(old: float, new: float, margin: float) -> Moved:
+    """What two scores of one prompt make: worse by more than `margin` is a negative flip, better a positive one.
+
+    One definition for training and measuring. For binary correctness (1.0 right, 0.0 wrong) the margin is 0.
+
+    >>> moved(1.0, 0.4, 0.5), moved(0.8, 0.7, 0.1)
+    ('negative_flip', 'tie')
+    """
+    change = new - old
+    beyond = abs(change) - margin
+    if beyond <= 0.0 or beyond <= ROUNDING * max(abs(old), abs(new), margin):
+        return "tie"
+    return "negative_flip" if change < 0.0 else "positive_flip"

@@ -11,9 +11,10 @@ from flipguard.evaluate.columns import Columns
 from flipguard.evaluate.comparison import Alignment, Outcome
 from flipguard.evaluate.forms import NO_TEXT
 from flipguard.evaluate.intake import ChangedTargets
-from flipguard.evaluate.outcomes import judged, moved, scored
+from flipguard.evaluate.outcomes import judged, scored
 from flipguard.evaluate.pairs import Pairs
 from flipguard.evaluate.runs import Entry, Judged, Key, Run
+from flipguard.records import moved
 
 FLIPS = ("negative_flip", "positive_flip")
 EXAMPLES = 5  # unmatched ids to show per side

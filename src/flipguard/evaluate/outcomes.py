@@ -10,9 +10,8 @@ import math
 from collections.abc import Sequence
 
 from flipguard.evaluate.comparison import Answer, Outcome
-from flipguard.records import Verdict
+from flipguard.records import Verdict, moved
 
-ROUNDING = 1e-12  # 0.8 - 0.7 is not 0.1 in binary; a change this close to the margin, relative to the scores, equals it
 OUTCOMES: dict[str, Outcome] = {"old": "negative_flip", "new": "positive_flip", "tie": "tie"}
 
 
@@ -31,15 +30,6 @@ def scored(old: Answer, new: Answer, *, margin: float = 0.0) -> Outcome:
     if old.completion is not None and old.completion == new.completion:
         return "tie"
     return moved(old.score, new.score, margin)
-
-
-def moved(old: float, new: float, margin: float) -> Outcome:
-    """The outcome by two scores alone."""
-    change = new - old
-    beyond = abs(change) - margin
-    if beyond <= 0.0 or beyond <= ROUNDING * max(abs(old), abs(new), margin):
-        return "tie"
-    return "negative_flip" if change < 0.0 else "positive_flip"
 
 
 def judged(old: Answer, new: Answer, verdicts: Sequence[Verdict]) -> Outcome:

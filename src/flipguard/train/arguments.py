@@ -12,6 +12,7 @@ from trl import RewardConfig, SFTConfig
 from flipguard.errors import RecipeError
 from flipguard.train.checking import converted
 from flipguard.train.recipe import Recipe
+from flipguard.train.selection import METRIC
 
 # Ours where the frameworks' defaults surprise: they differ between TRL and transformers, and some call home.
 DEFAULTS: dict[str, Any] = {
@@ -35,6 +36,7 @@ LEAST = {
     "dataloader_num_workers": (0, "at least 0"),
     "seed": (0, "at least 0"),
 }
+BY_SELECT = {"load_best_model_at_end": True, "metric_for_best_model": METRIC, "greater_is_better": False}
 NO_EFFECT = {"label_smoothing_factor", "resume_from_checkpoint", "save_only_model"}
 NOT_YOURS = {*OURS, *NO_EFFECT, "max_length", "completion_only_loss"}
 
@@ -49,7 +51,7 @@ def training_arguments(recipe: Recipe, *, place: str) -> Any:
     given = converted(kind, recipe.trainer, f"{place}: trainer")
     for name in sorted(NOT_YOURS & given.keys()):
         raise RecipeError(f"{place}: trainer.{name}: is set by flipguard, or has no effect here; remove it.")
-    values = {**DEFAULTS, **_evaluation(recipe), **given, **OURS}
+    values = {**DEFAULTS, **_evaluation(recipe), **_selection(recipe, given, place), **given, **OURS}
     if fixed:
         values = {**TRL_DEFAULTS, **values, **fixed}
     if not torch.cuda.is_available():
@@ -85,6 +87,18 @@ def mixed_precision(arguments: Any) -> torch.dtype | None:
     """What autocast computes in, or None where there is none and the weights' own dtype counts."""
     kinds: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
     return kinds.get(arguments.mixed_precision)  # also said by the launcher's configuration
+
+
+def _selection(recipe: Recipe, given: dict[str, Any], place: str) -> dict[str, Any]:
+    """With `select`: a checkpoint at each evaluation, and the best of them in the end."""
+    if recipe.select is None:
+        return {}
+    if recipe.data.eval is None:
+        raise RecipeError(f"{place}: select: chooses at each evaluation, so there must be one; set data.eval.")
+    for name in sorted(BY_SELECT.keys() & given.keys()):
+        raise RecipeError(f"{place}: trainer.{name}: is set by the section 'select'; remove one of the two.")
+    steps = {"save_steps": given["eval_steps"]} if "eval_steps" in given else {}
+    return {**BY_SELECT, "save_strategy": given.get("eval_strategy", "epoch"), **steps}
 
 
 def _evaluation(recipe: Recipe) -> dict[str, Any]:

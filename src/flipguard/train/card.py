@@ -21,13 +21,14 @@ INTRODUCTION = {
 }
 
 
-def model_card(recipe: Recipe, *, data: str, metrics: dict[str, float]) -> str:
+def model_card(recipe: Recipe, *, data: str, metrics: dict[str, float], chosen: str | None = None) -> str:
     """README.md of the output folder, with metadata the hub understands.
 
     Args:
         recipe: what was asked.
         data: one line on the rows used and left out.
         metrics: the last logged value of each metric.
+        chosen: which checkpoint this is and why, where it is not the last.
     """
     header = {"library_name": "transformers", "base_model": recipe.model.path, "tags": ["flipguard", recipe.algorithm]}
     rows = "\n".join(f"| {name} | {value:.6g} |" for name, value in sorted(metrics.items()))
@@ -35,6 +36,7 @@ def model_card(recipe: Recipe, *, data: str, metrics: dict[str, float]) -> str:
     return (
         f"---\n{_yaml(header)}---\n\n# {recipe.output_dir.name}\n\n{INTRODUCTION[kind]}\n\n"
         f"Trained with FlipGuard {__version__} on {data}.\n\n"
+        f"{f'## Which checkpoint{chr(10) * 2}{chosen}{chr(10) * 2}' if chosen else ''}"
         f"## Recipe\n\n```yaml\n{_yaml(recipe.to_json())}```\n\n"
         f"## At the end of training\n\n| metric | value |\n|---|---|\n{rows}\n"
     )

@@ -111,7 +111,7 @@ class OfflineTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means of all metrics since the last call, over the pairs of all processes, to what Trainer logs."""
-        if "train_runtime" not in logs:
+        if "eval_loss" in logs or "loss" in logs:
             mode, prefix = ("eval", "eval_") if "eval_loss" in logs else ("train", "")
             for name, total in self._sums[mode].items():
                 gathered = self.accelerator.reduce(total, reduction="sum")

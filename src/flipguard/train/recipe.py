@@ -37,6 +37,9 @@ Algorithm = Literal[
 UNGUARDED = ("sft", "reward")
 """Algorithms before alignment: there is nothing yet that could get worse."""
 
+NEEDS_A_REFERENCE = ("constraint", "loss", "reference", "select")
+"""Sections that say nothing to them."""
+
 Gate = Literal["flip", "always", "off", "soft"]
 Divergence = Literal["ce", "kl", "reverse_kl", "js", "wasserstein"]
 
@@ -88,6 +91,21 @@ class ConstraintSpec:
 
 
 @dataclass(frozen=True, config=STRICT)
+class SelectSpec:
+    """Which checkpoint is kept: the one with the lowest negative flip rate among those that win often enough.
+
+    `scorer` is a reward model, an endpoint or `package.module:function`; `template` is that of `flipguard generate`.
+    """
+
+    prompts: Path
+    scorer: str
+    min_win_rate: float = Field(default=0.0, ge=0, le=1)
+    margin: Weight = 0.0
+    max_new_tokens: int = Field(default=256, ge=1)
+    template: Literal["auto", "off"] = "auto"
+
+
+@dataclass(frozen=True, config=STRICT)
 class Recipe:
     """One training stage. `loss`, `peft` and `trainer` go unchanged to the loss, LoraConfig and TrainingArguments."""
 
@@ -99,6 +117,7 @@ class Recipe:
     constraint: ConstraintSpec = field(default_factory=ConstraintSpec)
     peft: dict[str, Any] | None = None
     trainer: dict[str, Any] = field(default_factory=dict)
+    select: SelectSpec | None = None
 
     @property
     def output_dir(self) -> Path:
@@ -108,8 +127,10 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain data, for the model card and to recognise an interrupted run."""
         said = asdict(self)
+        if self.select is not None:
+            said["select"] |= {"prompts": str(self.select.prompts)}
         if self.algorithm in UNGUARDED:
-            said = {name: value for name, value in said.items() if name not in ("constraint", "loss", "reference")}
+            said = {name: value for name, value in said.items() if name not in NEEDS_A_REFERENCE}
         return said
 
 
@@ -135,7 +156,7 @@ def load_recipe(path: Path, overrides: dict[str, str] | None = None) -> Recipe:
     place = checking.Place(str(path), frozenset(overrides or {}))
     recipe: Recipe = checking.build(Recipe, content, place)
     _check_folders(recipe, place)
-    for section in ("constraint", "loss", "reference"):
+    for section in NEEDS_A_REFERENCE:
         if recipe.algorithm in UNGUARDED and section in content:
             raise RecipeError(f"{path}: {section}: has no meaning for '{recipe.algorithm}'; remove the section.")
     return recipe
@@ -159,7 +180,8 @@ def _paths_from(content: dict[str, Any], folder: Path) -> None:
             _anchor(value, "path", folder)
         else:
             _anchor(content, key, folder)
-    for section, keys in (("data", ("train", "eval")), ("trainer", ("output_dir", "logging_dir"))):
+    sections = {"data": ("train", "eval"), "trainer": ("output_dir", "logging_dir"), "select": ("prompts", "scorer")}
+    for section, keys in sections.items():
         if isinstance(content.get(section), dict):
             for key in keys:
                 _anchor(content[section], key, folder, always=section == "trainer")

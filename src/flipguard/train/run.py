@@ -18,6 +18,8 @@ from flipguard.errors import ModelError, RecipeError, shown
 from flipguard.files import write_text
 from flipguard.locks import locked
 from flipguard.processes import is_first
+from flipguard.rewards.opening import open_reward
+from flipguard.rewards.spec import RewardSpec
 from flipguard.train import arguments as arguments_of
 from flipguard.train import models
 from flipguard.train.batches import PairCollator, Pairs
@@ -31,6 +33,7 @@ from flipguard.train.recipe import Recipe, load_recipe
 from flipguard.train.reference import with_reference
 from flipguard.train.reward import prepare_tokenizer, reward_model, reward_trainer
 from flipguard.train.scoring import scorer_for
+from flipguard.train.selection import FlipSelection, load_prompts, why
 from flipguard.train.sft import sft_trainer
 from flipguard.train.together import agreed, from_first
 from flipguard.weights import model_folder, weights_sha256
@@ -118,6 +121,8 @@ def _check_trained(trainer: Any, place: str) -> None:
 def _inputs(recipe: Recipe) -> dict[str, str]:
     """SHA-256 of the local files and model folders that decide the result; hub ids are told apart by their names."""
     files = {"data.train": recipe.data.train, "data.eval": recipe.data.eval}
+    if recipe.select is not None:
+        files["select.prompts"] = str(recipe.select.prompts)
     found = {
         name: hashlib.sha256(Path(source).read_bytes()).hexdigest()
         for name, source in files.items()
@@ -159,6 +164,9 @@ def _preference(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, TokenD
         data, evaluation = _load(load_pairs, recipe, tokenizer, models.context_length(model))
         collator = PairCollator(tokenizer.pad_token_id)
         reference = _reference_model(recipe, model, tokenizer, objective).to(arguments.device)
+        selection = _selection(recipe, tokenizer, arguments, place)
+    if selection is not None:
+        selection.ask_reference(reference)
     seen, held_out = (
         None if part is None else Pairs(with_reference(reference, part.rows, collator, mixed=mixed))
         for part in (data, evaluation)
@@ -181,7 +189,18 @@ def _preference(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, TokenD
         )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
+    if selection is not None:
+        selection.tell(trainer.log)
+        trainer.add_callback(selection)
     return trainer, data
+
+
+def _selection(recipe: Recipe, tokenizer: Any, arguments: Any, place: str) -> FlipSelection | None:
+    if recipe.select is None:
+        return None
+    prompts = load_prompts(recipe.select, tokenizer, arguments.per_device_eval_batch_size)
+    scorer = open_reward(RewardSpec(path=recipe.select.scorer), f"{place}: select.scorer")
+    return FlipSelection(recipe.select, prompts, scorer, tokenizer, mixed=arguments_of.mixed_precision(arguments))
 
 
 STAGES = {"sft": _supervised, "reward": _rewarding}
@@ -246,6 +265,7 @@ def _saver(trainer: Any, recipe: Recipe, data: TokenData, metrics: dict[str, flo
             trainer.model.merge_and_unload().save_pretrained(str(folder))
             trainer.processing_class.save_pretrained(str(folder))
         trainer.state.save_to_json(str(folder / "trainer_state.json"))
-        write_text(folder / "README.md", model_card(recipe, data=data.summary(), metrics=metrics))
+        chosen = None if recipe.select is None else why(trainer.state, recipe.select.min_win_rate)
+        write_text(folder / "README.md", model_card(recipe, data=data.summary(), metrics=metrics, chosen=chosen))
 
     return save
