@@ -123,7 +123,11 @@ def test_the_severity_is_the_mean_drop_beyond_the_margin_and_the_tail_of_the_fli
     old = [{"score": 1.0}, {"score": 1.0}, {"score": 0.0}, {"score": None}]
     new = [{"score": 0.0}, {"score": 0.5}, {"score": 1.0}, {"score": 0.0}]
     severity = two(write, old, new, margin=0.25).comparison.severity
-    assert severity == {"mean": 1.0 / 3, "mean_flip": 0.5, "median": 0.25, "p90": 0.75, "max": 0.75}
+    observed = {"mean": 1.0 / 3, "mean_flip": 0.5, "median": 0.25, "p90": 0.75, "max": 0.75}
+    assert {name: severity[name] for name in observed} == observed
+    assert severity["bounds"].keys() == observed.keys() - {"max"}
+    assert all(told["lower"] <= observed[name] <= told["upper"] for name, told in severity["bounds"].items())
+    assert severity["worst"] == 0.75
 
 
 def test_an_answer_of_several_categories_counts_in_each_slice_and_p_values_are_adjusted(write):

@@ -105,7 +105,8 @@ def test_only_prompts_valid_in_both_are_compared():
     assert [told["excess"][key] for key in ("n", "only_update", "only_floor", "value")] == [3, 1, 1, 0.0]
     assert floor(update, again)["nfr"]["n"] == 4
     assert floor(update, [])["excess"] == {
-        "value": None, "low": -1.0, "high": 1.0, "upper": 1.0, "n": 0, "only_update": 0, "only_floor": 0
+        "value": None, "low": -1.0, "high": 1.0, "lower": -1.0, "upper": 1.0, "over": "pairs",
+        "n": 0, "only_update": 0, "only_floor": 0,
     }  # fmt: skip
 
 

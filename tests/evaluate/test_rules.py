@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from flipguard.cli import main
 from flipguard.errors import PolicyError
 from flipguard.evaluate.compare import Options, compare_files
+from flipguard.evaluate.floor import tango
 from flipguard.evaluate.report import markdown
 from flipguard.evaluate.rules import Share, deciding, share, spent
 from flipguard.evaluate.stats import at_least, at_most, holm, lower_bound, upper_bound
@@ -87,14 +88,47 @@ def test_a_category_that_does_not_occur_is_invalid_and_said_so(ruled):
     )
 
 
-def test_severity_is_held_as_observed(ruled):
+def test_severity_is_held_by_its_bounds_and_a_worst_flip_as_seen(ruled):
     policy = "severity: {max_mean: 0.1, max_p90: 0.3, max_worst: 0.4, max_mean_flip: 0.4}"
     comparison = ruled(policy, 4)
     assert verdicts(comparison) == DATA | dict.fromkeys(
         ("severity mean", "severity max", "severity mean_flip"), "pass"
     ) | {"severity p90": "fail"}
-    assert "by 0.4 (90 % quantile of flips), above the limit of 0.3." in comparison.reason
+    assert (
+        "by 0.4 (90 % quantile of flips); with 95 % confidence at least 0.4, above the limit of 0.3."
+        in comparison.reason
+    )
     assert ruled(policy, 0).verdict == "pass"  # nothing fell
+    worst = next(rule for rule in comparison.rules if rule.name == "severity max")
+    assert worst.reason.endswith(
+        "within the limit of 0.4; with 95 % confidence at most 0.746 % of prompts fall further."
+    )
+
+
+@pytest.mark.parametrize(("limit", "verdict"), [(0.05, "pass"), (0.022, "inconclusive"), (0.01, "fail")])
+def test_a_mean_severity_near_its_limit_is_inconclusive(ruled, limit, verdict):
+    """Twenty flips of 0.4 among 400 pairs: 0.02 on average."""
+    comparison = ruled(f"severity: {{max_mean: {limit}}}", 20)
+    assert verdicts(comparison) == {**DATA, "severity mean": verdict}
+    rule = comparison.rules[-1]
+    assert rule.observed == pytest.approx(0.02)
+    assert rule.bound == comparison.severity["bounds"]["mean"]["upper"] > 0.02
+
+
+def test_a_few_shallow_flips_do_not_tell_how_deep_the_next_one_is(ruled):
+    def rows(number):
+        return {"new": {"score": 0.8}} if number < 3 else {"new": {"score": 0.0}} if number == 3 else {}
+
+    comparison = ruled("severity: {max_mean_flip: 0.5}", rows=rows)
+    assert verdicts(comparison) == {**DATA, "severity mean_flip": "inconclusive"}
+
+
+def test_the_excess_fails_by_its_one_sided_lower_bound(ruled):
+    told = ruled("{limit: 0.05, estimand: excess}", 28)
+    excess = told.floor["excess"]
+    assert excess["low"] < 0.05 < excess["lower"]
+    assert told.verdict == "fail"
+    assert excess["lower"] == pytest.approx(tango(28, 0, 400, 0.1)[0])
 
 
 def test_severity_without_scores_is_invalid(write):

@@ -16,6 +16,7 @@ from typing import Any
 from flipguard.evaluate.bootstrap import cluster_of, clustered, quantiles, resample
 from flipguard.evaluate.comparison import Pair
 from flipguard.evaluate.permutation import stream
+from flipguard.evaluate.sampling import over_clusters
 from flipguard.evaluate.stats import proportion
 
 Interval = Callable[[float], tuple[float, float]]  # both ends at this error, two-sided
@@ -34,15 +35,16 @@ def floor(pairs: Sequence[Pair], again: Sequence[Pair], alpha: float = 0.05, see
         seed: of the resampling.
 
     Returns:
-        `nfr` as of any two runs, and `excess` with `value`, `low`, `high`, the one-sided `upper`, the number `n` of
-        common prompts, and on how many of them only the update or only the floor is a flip.
+        `nfr` as of any two runs, and `excess` with `value`, `low`, `high`, the one-sided `lower` and `upper` that a
+        limit is held against, what they are `over` (pairs or clusters), the number `n` of common prompts, and on how
+        many of them only the update or only the floor is a flip.
     """
     valid = [pair for pair in again if pair.outcome != "invalid"]
     rate = proportion(sum(pair.outcome == "negative_flip" for pair in valid), len(valid), alpha)
     shown = asdict(rate)
     whole = clustered(valid, alpha, seed)
     if whole is not None:
-        shown |= {name: asdict(whole.nfr)[name] for name in ("low", "high", "upper")}
+        shown = asdict(over_clusters(rate, whole.nfr))
     return {"nfr": shown, "excess": _excess(pairs, valid, alpha, seed)}
 
 
@@ -89,28 +91,30 @@ def _excess(pairs: Sequence[Pair], again: Sequence[Pair], alpha: float, seed: in
             tally[1] += worse and not same
             tally[2] += same and not worse
     n, update, nothing = (sum(tally[column] for tally in tallies.values()) for column in range(3))
-    ends: Interval = lambda error: tango(update, nothing, n, error)  # noqa: E731
-    if n > len(tallies):
-        ends = _resampled([(size, one, other) for size, one, other in tallies.values()], seed)
-    low, high = ends(alpha)
+    alone: Interval = lambda error: tango(update, nothing, n, error)  # noqa: E731
+    clusters = n > len(tallies)
+    ends = _resampled([(size, one, other) for size, one, other in tallies.values()], seed, alone) if clusters else alone
+    (low, high), (lower, upper) = ends(alpha), ends(2.0 * alpha)
     return {
         "value": (update - nothing) / n if n else None,
         "low": low,
         "high": high,
-        "upper": ends(2.0 * alpha)[1],
+        "lower": lower,
+        "upper": upper,
+        "over": "clusters" if clusters else "pairs",
         "n": n,
         "only_update": update,
         "only_floor": nothing,
     }
 
 
-def _resampled(clusters: list[tuple[int, int, int]], seed: int) -> Interval:
-    """Ends by resampling clusters; the added one does its worst for either end."""
+def _resampled(clusters: list[tuple[int, int, int]], seed: int, alone: Interval) -> Interval:
+    """Ends by resampling clusters, never within those for independent pairs; the added one does its worst for each."""
     draws = list(resample(clusters, stream(seed, "floor")))
 
     def ends(error: float) -> tuple[float, float]:
         (low,) = quantiles(((one - other - added) / n for n, one, other, added in draws), error / 2.0)
         (high,) = quantiles(((one - other + added) / n for n, one, other, added in draws), 1.0 - error / 2.0)
-        return low, high
+        return min(low, alone(error)[0]), max(high, alone(error)[1])
 
     return ends

@@ -18,16 +18,10 @@ from flipguard.evaluate.comparison import Comparison, Coverage, Decision, Pair, 
 from flipguard.evaluate.gate import apart, decide, percent
 from flipguard.evaluate.permutation import stream
 from flipguard.evaluate.policy import Policy
+from flipguard.evaluate.severity import severity_rules
 from flipguard.evaluate.stats import lower_bound, upper_bound
 
 WORST_FIRST: tuple[Decision, ...] = ("invalid", "fail", "inconclusive", "pass", "none")
-
-_SEVERITY = {
-    "mean": "mean over all pairs",
-    "mean_flip": "mean flip",
-    "p90": "90 % quantile of flips",
-    "max": "worst flip",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +72,7 @@ def held(policy: Policy, comparison: Comparison, pairs: Sequence[Pair]) -> tuple
         *_data(comparison),
         *_rate(policy, comparison),
         *_slices(policy, comparison, pairs),
-        *_severity(policy, comparison),
+        *severity_rules(policy.severity, comparison),
         *_refusals(policy, comparison, pairs),
     )
 
@@ -171,7 +165,7 @@ def _rate(policy: Policy, comparison: Comparison) -> Iterator[Rule]:
 
 
 def _excess(limit: float, comparison: Comparison) -> Rule:
-    """The excess over the floor; it fails by the lower end of the two-sided interval, at half the error."""
+    """The excess over the floor."""
     name, told = "excess negative flip rate", (comparison.floor or {}).get("excess") or {}
     if told.get("value") is None:
         return Rule(name, "invalid", "No prompt is valid in the update and in the floor.", None, None, limit)
@@ -179,7 +173,7 @@ def _excess(limit: float, comparison: Comparison) -> Rule:
         f"On {told['n']:,} prompts the update adds {100 * told['value']:+.2f} points to the negative flips of the old "
         f"model against itself"
     )
-    verdict, words = _placed(told["low"], told["upper"], limit, comparison.alpha)
+    verdict, words = _placed(told["lower"], told["upper"], limit, comparison.alpha)
     return Rule(name, verdict, f"{counted}; {words}.", told["value"], told["upper"], limit)
 
 
@@ -243,24 +237,6 @@ def _groups(pairs: Sequence[Pair], name: str) -> list[tuple[int, int]]:
             size, hits = groups.get(cluster_of(pair), (0, 0))
             groups[cluster_of(pair)] = size + 1, hits + (pair.outcome == "negative_flip")
     return list(groups.values())
-
-
-def _severity(policy: Policy, comparison: Comparison) -> Iterator[Rule]:
-    """How far scores fell, as observed: these limits have no bound."""
-    for field, limit in policy.severity.items():
-        name = f"severity {field}"
-        if comparison.severity is None:
-            reason = "How far answers fell is not known: there is no valid pair with scores."
-            yield Rule(name, "invalid", reason, None, None, limit)
-            continue
-        fall = comparison.severity[field]
-        observed = 0.0 if fall is None else float(fall)  # None: nothing fell
-        verdict: Decision = "fail" if observed > limit else "pass"
-        words = "above" if verdict == "fail" else "within"
-        reason = (
-            f"Scores fell beyond the margin by {observed:.6g} ({_SEVERITY[field]}), {words} the limit of {limit:.6g}."
-        )
-        yield Rule(name, verdict, reason, observed, None, limit)
 
 
 def _refusals(policy: Policy, comparison: Comparison, pairs: Sequence[Pair]) -> Iterator[Rule]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 from flipguard.evaluate import refusals, shifts
 from flipguard.evaluate.agreement import Agreement, agreement, beside
@@ -12,6 +12,7 @@ from flipguard.evaluate.bootstrap import clustered
 from flipguard.evaluate.change import change, means
 from flipguard.evaluate.companions import Files
 from flipguard.evaluate.comparison import Comparison, Pair
+from flipguard.evaluate.depth import depth
 from flipguard.evaluate.floor import floor
 from flipguard.evaluate.health import health
 from flipguard.evaluate.labels import correct
@@ -44,6 +45,7 @@ def measure(
     again, other = files.companions.get("floor"), files.companions.get("against")
     return replace(
         comparison,
+        severity=_severity(comparison, pairs, seed),
         slices=adjusted(comparison.slices, options.min_slice),
         orders=orders(pairs, how) if metric == "verdicts" else None,
         health=health(pairs, alpha),
@@ -58,6 +60,14 @@ def measure(
         agreement=_agreement(pairs, files, options),
         labels=None if files.labels is None else correct(pairs, files.labels, alpha),
     )
+
+
+def _severity(comparison: Comparison, pairs: Sequence[Pair], seed: int) -> dict[str, Any] | None:
+    """How far scores fell, with bounds; these are None where a score is infinite."""
+    if comparison.severity is None:
+        return None
+    told = depth(pairs, comparison.margin, comparison.alpha, seed)
+    return comparison.severity | ({"bounds": None} if told is None else asdict(told))
 
 
 def _agreement(pairs: Sequence[Pair], files: Files, options: Options) -> Agreement | None:

@@ -17,6 +17,7 @@ from flipguard.evaluate.report.svg import Interval, forest_axis, forest_row, sha
 
 _TOLD = ("command", "notes", "margin", "alpha")  # what of the provenance stands elsewhere on the page
 _MOST_SLICES = 200
+_OF_BOUNDS = ("bounds", "worst", "draws")
 _SEVERITY = {
     "mean": "Mean over all pairs",
     "mean_flip": "Mean flip",
@@ -110,8 +111,15 @@ def _floor_sentence(comparison: Comparison) -> str:
 
 
 def _severity(severity: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """How far scores fell, with names for the usual keys."""
-    return [(_SEVERITY.get(name, name), value) for name, value in _table(severity, names=False)]
+    """How far scores fell, with names for the usual keys and an interval where there is one."""
+    told = severity or {}
+    bounds = told.get("bounds") or {}
+    rows = _table({name: value for name, value in told.items() if name not in _OF_BOUNDS}, names=False)
+    return [(_SEVERITY.get(name, name), value + _ends(bounds.get(name))) for name, value in rows]
+
+
+def _ends(bounds: Mapping[str, Any] | None) -> str:
+    return "" if bounds is None else f" [{formatting.score(bounds['low'])} to {formatting.score(bounds['high'])}]"
 
 
 def _strip(comparison: Comparison) -> str:
