@@ -89,5 +89,5 @@ def test_of_very_many_flips_a_part_gives_nearly_the_same_bounds(monkeypatch):
     part = depth(pairs(changes), MARGIN)
     assert part.draws == module.FEWEST_DRAWS
     for name in ("mean", "mean_flip", "p90"):
-        assert part.bounds[name].value == pytest.approx(whole[name].value, rel=0.02)
-        assert part.bounds[name].upper == pytest.approx(whole[name].upper, rel=0.06)
+        assert part.bounds[name].value == whole[name].value
+        assert whole[name].value < part.bounds[name].upper == pytest.approx(whole[name].upper, rel=0.15)
