@@ -1,4 +1,4 @@
-"""TRL's DPO and KTO trainers with the guard of Eq. 11, as drop-in classes: the only place that touches TRL's internals.
+"""TRL's trainers with the guard of Eq. 11, as drop-in classes: the only place that touches TRL's internals.
 
     from flipguard.integrations.trl import GuardedDPOConfig, GuardedDPOTrainer
 
@@ -6,6 +6,17 @@ They take what TRL's classes take, and the guard's options beside it: see docs/t
 """
 
 from flipguard.integrations.trl.dpo import GuardedDPOConfig, GuardedDPOTrainer
+from flipguard.integrations.trl.grpo import GuardedGRPOConfig, GuardedGRPOTrainer
 from flipguard.integrations.trl.kto import GuardedKTOConfig, GuardedKTOTrainer
+from flipguard.integrations.trl.rloo import GuardedRLOOConfig, GuardedRLOOTrainer
 
-__all__ = ["GuardedDPOConfig", "GuardedDPOTrainer", "GuardedKTOConfig", "GuardedKTOTrainer"]
+__all__ = [
+    "GuardedDPOConfig",
+    "GuardedDPOTrainer",
+    "GuardedGRPOConfig",
+    "GuardedGRPOTrainer",
+    "GuardedKTOConfig",
+    "GuardedKTOTrainer",
+    "GuardedRLOOConfig",
+    "GuardedRLOOTrainer",
+]

@@ -21,6 +21,10 @@ HELP = {
     "gate": "Which wanted answers are pulled back: those that flipped, always all of them (distillation), or none.",
     "divergence": "What pulls them back: 'ce', the cross entropy of the wanted answer. `flipguard train` has others.",
     "reduction": "Over the tokens of an answer: their sum or their mean.",
+    "flip_margin": "How much less than the reference's answer an answer may earn before it is a flip, in the units of "
+    "the reward, >= 0.",
+    "reference_cache": "Where the reference's answers and rewards are kept; a second run with the same model, prompts, "
+    "sampling and rewards reads them instead of asking again. By default they are asked at every start.",
 }
 """What a command line's --help says, by the option's name."""
 
@@ -38,9 +42,23 @@ def check(config: Any) -> None:
     Raises:
         RecipeError: an option that is not possible, or one of TRL's that cannot go with the guard.
     """
+    config.epsilon = _weight(config.epsilon, f"{type(config).__name__}: epsilon")
+    _check_shared(config)
+
+
+def check_online(config: Any) -> None:
+    """The same for the online trainers, whose `epsilon` is TRL's clip range and ours is `flip_margin`.
+
+    Raises:
+        RecipeError: an option that is not possible, or one of TRL's that cannot go with the guard.
+    """
+    config.flip_margin = _weight(config.flip_margin, f"{type(config).__name__}: flip_margin")
+    _check_shared(config)
+
+
+def _check_shared(config: Any) -> None:
     place = type(config).__name__
     config.gamma = _weight(config.gamma, f"{place}: gamma")
-    config.epsilon = _weight(config.epsilon, f"{place}: epsilon")
     config.gate = "off" if config.gate is False else config.gate
     _one_of(config.gate, get_args(Gate), f"{place}: gate")
     _one_of(config.reduction, get_args(Reduction), f"{place}: reduction")

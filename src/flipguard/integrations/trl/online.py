@@ -1,0 +1,134 @@
+"""The guard of the online trainers: an answer that earns less than π_0's to the same prompt is a flip (Eq. 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers.integrations import is_deepspeed_zero3_enabled
+
+from flipguard.integrations.trl import guard, options
+from flipguard.integrations.trl.rollouts import Rollouts, key_of, local, reference_rollouts, weighted
+from flipguard.objective import constraint, divergences, flips
+
+FLIPPED, KNOWN, TARGET, TARGET_MASK = "flip_flipped", "flip_known", "flip_target", "flip_target_mask"
+
+
+def same_start(trainer: Any) -> None:
+    """Give the model of TRL's KL term the weights that the policy has now.
+
+    TRL loads it anew from `config._name_or_path`, which is another model as soon as weights were changed in memory.
+    Under ZeRO-3 the weights lie on several devices and cannot be copied; there it stays as TRL loaded it.
+    """
+    if trainer.ref_model is not None and not is_deepspeed_zero3_enabled():
+        trainer.accelerator.unwrap_model(trainer.ref_model).load_state_dict(trainer.model.state_dict())
+
+
+@dataclass
+class OnlineGuard:
+    """The second term of Eq. 11 for sampled answers, with the cross entropy of Eq. 12 on the better answer.
+
+    Attributes:
+        gamma: weight, >= 0.
+        margin: ε of Eq. 7, in reward units.
+        gate: flip (the indicator), always (distillation on the better of both answers), off.
+        reduction: over the tokens of the target.
+        rollouts: π_0's answers, empty until training starts.
+        rewards: [N] what the policy's last answers earned on this process.
+    """
+
+    gamma: float
+    margin: float
+    gate: options.Gate
+    reduction: options.Reduction
+    rollouts: Rollouts = field(default_factory=dict)
+    rewards: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def ask_reference(self, trainer: Any) -> None:
+        """Let π_0 answer every prompt, unless it has."""
+        if not self.rollouts:
+            self.rollouts = reference_rollouts(trainer)
+
+    def keep_rewards(self, trainer: Any, rewards: Tensor, size: int) -> None:
+        """Remember what this process's `size` answers earned; `rewards` [N, F] are those of all processes."""
+        self.rewards = weighted(trainer, rewards)[local(trainer, size)]
+
+    def flagged(self, trainer: Any, inputs: list[dict[str, Any]], batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch, and of each answer whether it flips, whether both rewards are known, and what it should have been.
+
+        Args:
+            trainer: whose padding token and device count.
+            inputs: the rows, one for each answer.
+            batch: what TRL made of them: completion_ids and completion_mask [B, C].
+
+        Returns:
+            the batch with [B] bool flags and the targets [B, C'], the better answer of π_0 and π (Eq. 12).
+        """
+        asked = [self.rollouts.get(key_of(row["prompt"])) for row in inputs]
+        device = batch["completion_ids"].device
+        ref = torch.tensor([torch.nan if item is None else item.reward for item in asked], device=device)
+        policy = self.rewards.to(device)
+        flipped = flips.reward_flips(ref, policy, epsilon=self.margin)
+        better = flips.reward_flips(ref, policy, epsilon=0.0)
+        known = ~(ref.isnan() | policy.isnan())
+        guard.log_rows(
+            trainer,
+            {
+                "flip/rate": flipped[known].float(),
+                "flip/margin": flips.flip_margin(ref, policy, epsilon=self.margin)[known],
+                "flip/reward_policy": policy[known],
+                "flip/reward_ref": ref[known],
+            },
+        )
+        own = [ids[mask.bool()] for ids, mask in zip(batch["completion_ids"], batch["completion_mask"], strict=True)]
+        targets = [
+            torch.tensor(item.ids, device=device) if item is not None and wins else answer
+            for item, wins, answer in zip(asked, better.tolist(), own, strict=True)
+        ]
+        target_mask = pad_sequence([torch.ones_like(ids) for ids in targets], batch_first=True)
+        pad = trainer.processing_class.pad_token_id
+        target = pad_sequence(targets, batch_first=True, padding_value=pad)
+        return {**batch, FLIPPED: flipped, KNOWN: known, TARGET: target, TARGET_MASK: target_mask}
+
+    def added(self, trainer: Any, model: Any, batch: dict[str, Any], loss: Tensor, *, parts: float = 1) -> Tensor:
+        """`loss` plus γ · mean of w · D / parts; untouched where the guard is switched off.
+
+        The target is read in a forward of its own, and only for answers with w > 0. Where any process has one, all
+        make that forward, those without one on a row that weighs nothing: sharded models wait for each other.
+
+        Args:
+            trainer: reads log-probs.
+            model: π, as wrapped for training.
+            batch: from `flagged`.
+            loss: [] TRL's own.
+            parts: micro-batches by which the trainer expects the loss to be divided already.
+        """
+        gamma = 0.0 if self.gate == "off" else self.gamma
+        term = loss.new_zeros(())
+        if gamma:
+            weights = constraint.gate_weights(batch[FLIPPED], self.gate, dtype=loss.dtype) * batch[KNOWN]
+            if trainer.accelerator.reduce(weights.sum(), reduction="sum") > 0:
+                term = gamma * self._divergence(trainer, model, batch, weights) / parts
+                loss = loss + term
+        every = torch.ones(len(batch[FLIPPED]), device=loss.device)
+        guard.log_rows(trainer, {"flip/constraint_loss": every * term.detach() * parts, "flip/gamma": every * gamma})
+        return loss
+
+    def _divergence(self, trainer: Any, model: Any, batch: dict[str, Any], weights: Tensor) -> Tensor:
+        """[] mean over the whole batch of w · D, from the rows that weigh something."""
+        rows = weights.nonzero().flatten()
+        if len(rows) == 0:
+            rows = torch.zeros(1, dtype=torch.long, device=weights.device)
+        mask = batch[TARGET_MASK][rows]
+        width = int(mask.sum(dim=1).max())
+        mask, target = mask[:, :width], batch[TARGET][rows, :width]
+        ids = torch.cat([batch["prompt_ids"][rows], target], dim=1)
+        attention = torch.cat([batch["prompt_mask"][rows], mask], dim=1)
+        scored = trainer._get_per_token_logps_and_entropies(model, ids, attention, width)  # noqa: SLF001 - TRL's reader
+        token_logps = scored[0] * mask
+        lengths = mask.sum(dim=1)
+        divergence = constraint.reduce_tokens(divergences.cross_entropy(token_logps), lengths, self.reduction)
+        return constraint.gated_divergence(divergence, weights[rows]).sum() / len(weights)

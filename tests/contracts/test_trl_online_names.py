@@ -1,0 +1,68 @@
+"""A canary for the online trainers: every name of TRL's that their guard touches. Where one fails, TRL changed."""
+
+import dataclasses
+import inspect
+
+import pytest
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+
+TRAINERS = {RLOOTrainer: RLOOConfig, GRPOTrainer: GRPOConfig}
+OURS = {"gamma", "flip_margin", "gate", "divergence", "reduction", "reference_cache"}
+READ = {
+    *("max_completion_length", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "generation_kwargs"),
+    *("sync_ref_model", "seed", "per_device_train_batch_size"),
+}
+
+pytestmark = pytest.mark.parametrize("trainer", TRAINERS, ids=lambda trainer: trainer.__name__)
+
+
+def parameters(function):
+    return list(inspect.signature(function).parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("_generate", ["self", "prompts"]),
+        ("_calculate_rewards", ["self", "inputs", "prompts", "completions", "completion_ids_list"]),
+        ("_generate_and_score_completions", ["self", "inputs"]),
+        ("_compute_loss", ["self", "model", "inputs"]),
+    ],
+)
+def test_the_methods_we_override_or_call_take_what_they_took(trainer, name, expected):
+    found = parameters(vars(trainer)[name])
+    assert found == expected, f"{trainer.__name__}.{name} takes {found}"
+
+
+def test_log_probs_are_read_by_model_ids_mask_and_width(trainer):
+    found = parameters(trainer._get_per_token_logps_and_entropies)[:5]
+    assert found == ["self", "model", "input_ids", "attention_mask", "logits_to_keep"], found
+
+
+def test_the_sampler_returns_ids_second_and_texts_where_we_look(trainer):
+    source = inspect.getsource(trainer._generate)
+    order = {"RLOOTrainer": "return prompt_ids, completion_ids, completions\n"}
+    expected = order.get(trainer.__name__, "return prompt_ids, completion_ids, tool_mask, completions, ")
+    assert expected in source, f"{trainer.__name__}._generate returns something else"
+
+
+@pytest.mark.parametrize("name", ["_metrics", "_pending_extra_logs", "_pending_metrics", "reward_weights", "use_vllm"])
+def test_the_trainer_has_what_we_read(trainer, name):
+    assert f"self.{name}" in inspect.getsource(trainer.__init__), f"{trainer.__name__} has no {name}"
+
+
+def test_the_batch_has_what_the_guard_reads(trainer):
+    source = inspect.getsource(trainer._generate_and_score_completions)
+    missing = [key for key in ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask") if key not in source]
+    assert not missing, f"{trainer.__name__} makes batches without {missing}"
+
+
+def test_only_grpo_divides_by_the_micro_batches_itself(trainer):
+    divides = "current_gradient_accumulation_steps" in inspect.getsource(trainer._compute_loss)
+    assert divides == (trainer is GRPOTrainer), f"{trainer.__name__} scales its loss for accumulation in another way"
+
+
+def test_the_config_has_the_fields_we_read_and_none_that_ours_would_hide(trainer):
+    theirs = {field.name for field in dataclasses.fields(TRAINERS[trainer])}
+    assert theirs >= READ, f"{TRAINERS[trainer].__name__} has no {READ - theirs}"
+    assert not theirs & OURS, f"{TRAINERS[trainer].__name__} has its own {theirs & OURS}"

@@ -1,0 +1,246 @@
+"""Guarded RLOO and GRPO: TRL's own trainer where the guard is silent, Eq. 12 by hand where it speaks."""
+
+import json
+
+import datasets
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+
+from flipguard.errors import DataError, RecipeError
+from flipguard.integrations.trl import (
+    GuardedGRPOConfig,
+    GuardedGRPOTrainer,
+    GuardedRLOOConfig,
+    GuardedRLOOTrainer,
+)
+from flipguard.integrations.trl.online import FLIPPED, KNOWN, TARGET, TARGET_MASK
+from flipguard.integrations.trl.rollouts import Rollout, key_of
+
+KINDS = {
+    "rloo": (RLOOConfig, RLOOTrainer, GuardedRLOOConfig, GuardedRLOOTrainer),
+    "grpo": (GRPOConfig, GRPOTrainer, GuardedGRPOConfig, GuardedGRPOTrainer),
+}
+PROMPTS = [f"w{at} w{at + 1}" for at in range(12)]
+
+
+def share_of_even_words(completions, **columns):
+    """A reward every sample differs in; the seventh prompt cannot be graded."""
+    words = [completion.split() for completion in completions]
+    return [
+        None if prompt == PROMPTS[6] else sum(int(word[1:]) % 2 == 0 for word in said if word[1:].isdigit()) / 8
+        for prompt, said in zip(columns["prompts"], words, strict=True)
+    ]
+
+
+@pytest.fixture
+def make_trainer(tmp_path, make_model, tokenizer, arguments):
+    make_model().save_pretrained(tmp_path / "model")
+
+    def make(kind, *, guarded=True, trainer=None, **config):
+        plain_config, plain, our_config, ours = KINDS[kind]
+        settings = {**arguments, "num_generations": 2, "max_completion_length": 8, "max_steps": 3, "seed": 5, **config}
+        settings["per_device_train_batch_size"] = config.get("per_device_train_batch_size", 4)
+        made = (our_config if guarded else plain_config)(str(tmp_path / "out"), **settings)
+        return (trainer or (ours if guarded else plain))(
+            model=str(tmp_path / "model"),
+            reward_funcs=share_of_even_words,
+            args=made,
+            train_dataset=datasets.Dataset.from_list([{"prompt": prompt} for prompt in PROMPTS]),
+            processing_class=tokenizer,
+        )
+
+    return make
+
+
+def weights(trainer):
+    return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+
+
+def same(left, right):
+    return all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_zero_gamma_trains_to_the_weights_of_trl_bit_for_bit_and_still_counts(make_trainer, kind):
+    plain = make_trainer(kind, guarded=False)
+    plain.train()
+    counted = make_trainer(kind, gamma=0.0)
+    counted.train()
+    assert same(weights(plain), weights(counted))
+    (first, *_), last = counted.state.log_history, counted.state.log_history[-2]
+    assert {"flip/rate", "flip/margin", "flip/reward_policy", "flip/reward_ref", "flip/gamma"} <= first.keys()
+    assert 0 < first["flip/rate"] < 1
+    assert last["flip/gamma"] == last["flip/constraint_loss"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("gate", ["flip", "always"])
+def test_the_term_is_the_cross_entropy_of_the_better_answer_by_hand(make_trainer, kind, gate):
+    trainer = make_trainer(kind, gamma=0.5, gate=gate, flip_margin=0.0, gradient_accumulation_steps=2)
+    found = {}
+
+    class Watched(type(trainer)):
+        def _compute_loss(self, model, inputs):
+            loss = super()._compute_loss(model, inputs)
+            if not found and inputs[FLIPPED].any():
+                gamma, self.guard.gamma = self.guard.gamma, 0.0
+                plain = super()._compute_loss(model, inputs)
+                self.guard.gamma = gamma
+                parts = self.current_gradient_accumulation_steps if kind == "grpo" else 1
+                found.update(term=(loss - plain).item() * parts, expected=by_hand(model, inputs, gate))
+            return loss
+
+    trainer.__class__ = Watched
+    trainer.train()
+    assert found["expected"] > 0
+    assert found["term"] == pytest.approx(0.5 * found["expected"], rel=1e-4)
+
+
+def by_hand(model, inputs, gate):
+    """Mean over the batch of -log π(y* | x), from plain logits, row by row."""
+    total = 0.0
+    for row in range(len(inputs[FLIPPED])):
+        if not (inputs[FLIPPED][row] if gate == "flip" else inputs[KNOWN][row]):
+            continue
+        prompt = inputs["prompt_ids"][row][inputs["prompt_mask"][row].bool()]
+        target = inputs[TARGET][row][inputs[TARGET_MASK][row].bool()]
+        with torch.no_grad():
+            logits = model(input_ids=torch.cat([prompt, target])[None]).logits[0].log_softmax(-1)
+        places = range(len(prompt) - 1, len(prompt) + len(target) - 1)
+        total -= sum(logits[place, token].item() for place, token in zip(places, target, strict=True))
+    return total / len(inputs[FLIPPED])
+
+
+@pytest.mark.slow
+def test_only_answers_that_flip_are_read_again(make_trainer):
+    """The guard's forward sees as many rows as there are flips, and none where nothing flips."""
+    rows = {"flipped": 0, "read": 0}
+
+    class Counting(GuardedRLOOTrainer):
+        def _compute_loss(self, model, inputs):
+            rows["flipped"] += int(inputs[FLIPPED].sum())
+            own = self._get_per_token_logps_and_entropies
+
+            def reading(model, ids, *rest, **options):
+                rows["read"] += len(ids)
+                return own(model, ids, *rest, **options)
+
+            self._get_per_token_logps_and_entropies = reading
+            loss = super()._compute_loss(model, inputs)
+            self._get_per_token_logps_and_entropies = own
+            rows["read"] -= len(inputs[FLIPPED])
+            return loss
+
+    make_trainer("rloo", gamma=0.1, trainer=Counting).train()
+    assert rows["read"] == rows["flipped"] > 0
+
+
+@pytest.mark.slow
+def test_a_reward_of_none_is_never_a_flip_on_either_side(make_trainer):
+    trainer = make_trainer("rloo", gamma=0.0, num_train_epochs=1, max_steps=-1, per_device_train_batch_size=8)
+    seen = []
+
+    class Watched(GuardedRLOOTrainer):
+        def _generate_and_score_completions(self, inputs):
+            batch = super()._generate_and_score_completions(inputs)
+            prompts = [row["prompt"] for row in inputs]
+            seen.extend(zip(prompts, batch[FLIPPED].tolist(), batch[KNOWN].tolist(), strict=True))
+            return batch
+
+    trainer.__class__ = Watched
+    trainer.train()
+    ungraded = [(flipped, known) for prompt, flipped, known in seen if prompt == PROMPTS[6]]
+    assert ungraded == [(False, False)] * 2
+    assert all(known for prompt, _, known in seen if prompt != PROMPTS[6])
+
+
+@pytest.mark.slow
+def test_the_margin_is_in_reward_units(make_trainer):
+    rates = []
+    for margin in (0.0, 0.3, 10.0):
+        trainer = make_trainer("grpo", gamma=0.0, flip_margin=margin, max_steps=1)
+        trainer.train()
+        rates.append(trainer.state.log_history[0]["flip/rate"])
+    assert rates[0] >= rates[1] >= rates[2] == 0
+
+
+@pytest.mark.slow
+def test_the_reference_is_asked_once_and_belongs_to_its_model(make_trainer, tmp_path, shifted):
+    cache = tmp_path / "reference.jsonl"
+    first = make_trainer("rloo", reference_cache=str(cache))
+    first.train()
+    second = make_trainer("rloo", reference_cache=str(cache))
+    second._generate = None  # asked again it would fail before training
+    second.guard.ask_reference(second)
+    assert second.guard.rollouts.keys() == first.guard.rollouts.keys() == {key_of(prompt) for prompt in PROMPTS}
+    assert [item.ids for item in second.guard.rollouts.values()] == [item.ids for item in first.guard.rollouts.values()]
+    other = make_trainer("rloo", reference_cache=str(cache))
+    shifted(other.model)
+    with pytest.raises(DataError, match="reference answers of another run: model differ"):
+        other.train()
+    with pytest.raises(DataError, match="sampling differ"):
+        make_trainer("rloo", reference_cache=str(cache), temperature=0.5).train()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_broken_run_resumes_to_the_same_weights(make_trainer, kind):
+    whole = make_trainer(kind, gamma=0.5, save_strategy="steps", save_steps=2, max_steps=4)
+    whole.train()
+    again = make_trainer(kind, gamma=0.5, save_strategy="steps", save_steps=2, max_steps=4)
+    again.train(resume_from_checkpoint=f"{again.args.output_dir}/checkpoint-2")
+    assert same(weights(whole), weights(again))
+    logged = [{**entry, "step_time": 0} for run in (whole, again) for entry in run.state.log_history[-2:-1]]
+    assert logged[0]["flip/rate"] == logged[1]["flip/rate"]
+
+
+@pytest.mark.slow
+def test_the_model_of_the_kl_term_is_the_one_in_memory(make_model, tokenizer, tmp_path, arguments, shifted):
+    """TRL would load the one on disk."""
+    make_model().save_pretrained(tmp_path / "model")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    shifted(model)
+    trainer = GuardedRLOOTrainer(
+        model=model,
+        reward_funcs=share_of_even_words,
+        args=GuardedRLOOConfig(str(tmp_path / "out"), beta=0.1, num_generations=2, **arguments),
+        train_dataset=datasets.Dataset.from_list([{"prompt": prompt} for prompt in PROMPTS]),
+        processing_class=tokenizer,
+    )
+    assert same(model.state_dict(), trainer.ref_model.state_dict())
+
+
+def test_streams_cannot_be_asked_beforehand(make_trainer):
+    trainer = make_trainer("rloo")
+    trainer.train_dataset = trainer.train_dataset.to_iterable_dataset()
+    with pytest.raises(RecipeError, match="train_dataset: is a stream"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"gamma": -1}, "gamma: -1 is not possible"),
+        ({"flip_margin": "wide"}, "flip_margin: 'wide' is not possible"),
+        ({"gate": "soft"}, "gate: unknown value 'soft'"),
+        ({"divergence": "kl"}, "needs whole distributions"),
+        ({"sync_ref_model": True, "beta": 0.1}, "sync_ref_model: True cannot go with the guard"),
+    ],
+)
+def test_impossible_options_are_told(tmp_path, kind, option, said):
+    with pytest.raises(RecipeError, match=said):
+        KINDS[kind][2](str(tmp_path), bf16=False, **option)
+
+
+def test_clip_range_stays_trls(tmp_path):
+    config = GuardedGRPOConfig(str(tmp_path), bf16=False, epsilon=0.3, use_cpu=True, report_to="none")
+    assert (config.epsilon, config.flip_margin) == (0.3, 0.1)
+
+
+def test_a_rollout_is_plain_data():
+    assert json.dumps(Rollout([1], 0.5).ids) == "[1]"
