@@ -1,5 +1,8 @@
 """The files a comparison leaves behind."""
 
+import signal
+import subprocess
+import sys
 from xml.etree import ElementTree
 
 import orjson
@@ -98,3 +101,40 @@ def test_a_summary_that_cannot_be_written_is_a_warning_and_no_other_exit_code(
     assert warning.count("\n") == bool(name)
     assert warning == "" or "warning: $GITHUB_STEP_SUMMARY: " in warning
     assert (tmp_path / "full.md").stat().st_size == 999_999
+
+
+STOPS_BEFORE = """
+import pathlib, sys, time
+from flipguard.cli import main
+
+replace = pathlib.Path.replace
+
+def wait(self, target):
+    if pathlib.Path(target).name == sys.argv[1]:
+        print("written beside", flush=True)
+        time.sleep(60)
+    return replace(self, target)
+
+pathlib.Path.replace = wait
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["comparison.json", "flips.jsonl", "report.md", "junit.xml", "report.html"])
+def test_a_kill_while_a_file_is_written_leaves_the_old_one(write, tmp_path, name):
+    old, first, second = (
+        write(f"{run}.jsonl", [{"id": i, "correct": i >= worse} for i in range(20)])
+        for run, worse in (("old", 0), ("first", 1), ("second", 9))
+    )
+    out = tmp_path / "report"
+    assert main(["compare", str(old), str(first), "--out", str(out)]) == 0
+    before = (out / name).read_bytes()
+    words = [sys.executable, "-c", STOPS_BEFORE, name, "compare", str(old), str(second), "--out", str(out)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"written beside\n"
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert (out / name).read_bytes() == before
+    assert main(["compare", str(old), str(second), "--out", str(out)]) == 0
+    assert (out / name).read_bytes() != before
