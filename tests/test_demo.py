@@ -5,6 +5,7 @@ import json
 import pytest
 
 from flipguard import demo
+from flipguard.cli import main
 from flipguard.sandbox import write
 from flipguard.train.recipe import load_recipe
 
@@ -44,6 +45,9 @@ def test_a_demo_that_was_broken_off_goes_on_and_ends_in_table_and_report(tmp_pat
     for recipe in ("dpo", "dpo_kd", "dpo_flipguard"):
         assert f"{recipe}/report.html" in page
         assert (done.report.parent / recipe / "report.html").exists()
+    runs = [str(tmp_path / "demo" / "runs" / recipe) for recipe in ("sft", "dpo", "dpo_flipguard")]
+    assert main(["plot", *runs, "--out", str(tmp_path / "curves.png")]) == 0
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
 @pytest.mark.usefixtures("small_world")

@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from flipguard.cli import main
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
@@ -96,10 +98,10 @@ def test_the_script_differs_from_plain_trl_as_the_page_says(folder):
     assert "flip" not in out
 
 
-def test_the_script_runs_and_two_processes_train_to_the_same_weights(folder):
+def test_the_script_runs_and_two_processes_train_to_the_same_weights(folder, capsys):
     """The term is a mean over the batch of all processes, as TRL's own loss is."""
     (folder / "train.py").write_text(script())
-    guarded = [*OPTIONS, "--gamma", "0.5", "--eval_strategy", "steps", "--eval_steps", "4"]
+    guarded = [*OPTIONS, "--save_strategy", "steps", "--gamma", "0.5", "--eval_strategy", "steps", "--eval_steps", "4"]
     out = run(folder, ["train.py", "--output_dir", "one", *guarded, "--per_device_train_batch_size", "6"])
     assert "'flip/rate': '0'" in out
     assert "'eval_flip/rate'" in out
@@ -110,3 +112,5 @@ def test_the_script_runs_and_two_processes_train_to_the_same_weights(folder):
     assert max(rates[0]) > 0, "nothing flipped, so nothing was compared"
     one, two = (load_file(folder / name / "model.safetensors") for name in ("one", "two"))
     assert max((one[name] - two[name]).abs().max() for name in one) < 1e-6
+    assert main(["plot", str(folder / "one"), str(folder / "two"), "--out", str(folder / "curves.png")]) == 0
+    assert "flip/rate, rewards/margins" in capsys.readouterr().out

@@ -8,11 +8,11 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 from flipguard import __version__, options
-from flipguard.errors import ToldElsewhereError, choose, told
+from flipguard.errors import ToldElsewhereError, told
 from flipguard.processes import is_first
 
 Arguments = argparse.Namespace
@@ -39,7 +39,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser, verbs = _parsers()
     arguments, rest = parser.parse_known_args(words)
     if arguments.verb == "train":
-        arguments.overrides = _overrides(rest, verbs["train"])
+        arguments.overrides = options.overrides(rest, verbs["train"])
     elif rest:
         verbs[arguments.verb].error(f"unknown argument {rest[0]}; --help lists all")
     arguments.command = ["flipguard", *words]
@@ -110,6 +110,22 @@ def train(arguments: Arguments) -> int:
     return PASSED
 
 
+def plot(arguments: Arguments) -> int:
+    """Draw how training went: flip rate, KL, rewards and loss, one line per run.
+
+    RUN is the output folder of a training, by `flipguard train` or by any Hugging
+    Face trainer (TRL's too), or a trainer_state.json. Evaluation is dotted.
+
+      flipguard plot runs/dpo runs/dpo_flipguard --out curves.png
+    """
+    from flipguard.curves.plot import plot_runs
+
+    done = plot_runs(arguments.runs, arguments.out, metrics=arguments.metrics)
+    gaps = f"; {done.not_finite:,} values are not finite: gaps" if done.not_finite else ""
+    _tell(arguments, f"{done.path}: {', '.join(done.metrics)} of {', '.join(done.runs)}{gaps}", asdict(done))
+    return PASSED
+
+
 def generate(arguments: Arguments) -> int:
     """Let a model answer prompts: prompts.jsonl -> generations.jsonl.
 
@@ -121,7 +137,7 @@ def generate(arguments: Arguments) -> int:
     from flipguard.evaluate.generate import GenerateOptions
     from flipguard.evaluate.generate import generate as run
 
-    summary = run(GenerateOptions(**_options(GenerateOptions, arguments)))
+    summary = run(GenerateOptions(**options.of(GenerateOptions, arguments)))
     done = (
         " (was there already)" if summary.already else f" ({summary.resumed:,} were there)" if summary.resumed else ""
     )
@@ -145,7 +161,7 @@ def judge(arguments: Arguments) -> int:
     from flipguard.evaluate.judge import JudgeOptions
     from flipguard.evaluate.judge import judge as run
 
-    summary = run(JudgeOptions(**_options(JudgeOptions, arguments)))
+    summary = run(JudgeOptions(**options.of(JudgeOptions, arguments)))
     unmatched = summary.only_old + summary.only_new
     _tell(
         arguments,
@@ -174,7 +190,7 @@ def compare(arguments: Arguments) -> int:
     from flipguard.evaluate.results import append_summary, write_results
 
     result = compare_files(
-        arguments.old, arguments.new, Options(**_options(Options, arguments)), command=arguments.command
+        arguments.old, arguments.new, Options(**options.of(Options, arguments)), command=arguments.command
     )
     write_results(arguments.out, result)
     append_summary(arguments.out / "report.md")
@@ -207,6 +223,7 @@ VERBS: dict[Callable[[Arguments], int], Callable[[argparse.ArgumentParser], None
     demo: options.demo,
     sandbox: options.sandbox,
     train: options.train,
+    plot: options.plot,
     generate: options.generate,
     judge: options.judge,
     compare: options.compare,
@@ -227,25 +244,6 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         verbs[verb.__name__].add_argument("--json", action="store_true", help="print the result for machines")
         verbs[verb.__name__].set_defaults(run=verb)
     return parser, verbs
-
-
-def _overrides(rest: list[str], parser: argparse.ArgumentParser) -> dict[str, str]:
-    """`--constraint.gamma 0.1` and `--constraint.gamma=0.1` as {"constraint.gamma": "0.1"}."""
-    overrides: dict[str, str] = {}
-    words = iter(rest)
-    for word in words:
-        key, equals, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or not key:
-            parser.error(f"unexpected {word!r}; overrides look like --constraint.gamma 0.1")
-        if not equals and (value := next(words, "")) == "":
-            parser.error(f"{word}: unknown, or without a value. {choose(key, ['resume', 'overwrite', 'json'])}")
-        overrides[key] = value
-    return overrides
-
-
-def _options(kind: Any, arguments: Arguments) -> dict[str, Any]:
-    """The arguments that are fields of the dataclass `kind`."""
-    return {name: value for name, value in vars(arguments).items() if name in {item.name for item in fields(kind)}}
 
 
 def _tell(arguments: Arguments, text: str, result: Any) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
+
+from flipguard.errors import choose
 
 
 def demo(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +32,13 @@ def train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="start anew where the output folder holds a run")
     parser.usage = f"flipguard train RECIPE.yaml [--section.key VALUE ...]\n{' ' * 23}[--resume] [--overwrite] [--json]"
+
+
+def plot(parser: argparse.ArgumentParser) -> None:
+    """Which runs, and what of them."""
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="output folder or trainer_state.json")
+    parser.add_argument("--out", type=Path, required=True, help="the PNG to write")
+    parser.add_argument("--metrics", nargs="+", metavar="NAME", help="what to draw, as logged (default: the usual)")
 
 
 def generate(parser: argparse.ArgumentParser) -> None:
@@ -100,3 +111,22 @@ def plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=float, required=True, help="the limit compare will get as --max-nfr")
     parser.add_argument("--true-nfr", type=float, help="the rate you expect (default: half the limit)")
     parser.add_argument("--power", type=float, default=0.8, help="probability to pass (default: 0.8)")
+
+
+def overrides(rest: list[str], parser: argparse.ArgumentParser) -> dict[str, str]:
+    """`--constraint.gamma 0.1` and `--constraint.gamma=0.1` as {"constraint.gamma": "0.1"}."""
+    found: dict[str, str] = {}
+    words = iter(rest)
+    for word in words:
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not key:
+            parser.error(f"unexpected {word!r}; overrides look like --constraint.gamma 0.1")
+        if not equals and (value := next(words, "")) == "":
+            parser.error(f"{word}: unknown, or without a value. {choose(key, ['resume', 'overwrite', 'json'])}")
+        found[key] = value
+    return found
+
+
+def of(kind: Any, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that are fields of the dataclass `kind`."""
+    return {name: value for name, value in vars(arguments).items() if name in {item.name for item in fields(kind)}}

@@ -316,3 +316,33 @@ def test_a_reference_of_another_precision_flips_by_more_than_rounding_only(make_
     trainer.model.train()
     trainer.compute_loss(trainer.model, batch_of(trainer))
     assert set(trainer._metrics["train"]["flip/rate"]) == {0.0}
+
+
+def test_trls_defaults_are_guarded_too(tmp_path, make_model, tokenizer, rows):
+    """bf16 and gradient checkpointing; everything given by position."""
+    config = GuardedDPOConfig(str(tmp_path), use_cpu=True, max_steps=2, logging_steps=1, disable_tqdm=True)
+    assert config.bf16
+    assert config.gradient_checkpointing
+    trainer = GuardedDPOTrainer(make_model(), None, config, None, Dataset.from_list(rows), None, tokenizer)
+    trainer.train()
+    assert trainer.state.log_history[0]["flip/rate"] == 0
+
+
+@pytest.mark.filterwarnings("ignore:`return_outputs=True`:FutureWarning")
+def test_a_function_for_metrics_still_gets_its_logits(tmp_path, make_model, tokenizer, rows, arguments):
+    shapes = []
+    trainer = GuardedDPOTrainer(
+        make_model(),
+        args=GuardedDPOConfig(str(tmp_path), **arguments),
+        train_dataset=Dataset.from_list(rows),
+        eval_dataset=Dataset.from_list(rows[:6]),
+        processing_class=tokenizer,
+        compute_metrics=lambda prediction: shapes.append(prediction.predictions.shape) or {},
+    )
+    assert "eval_flip/rate" in trainer.evaluate()
+    assert shapes[0][0] == 12
+
+
+def test_a_misspelt_argument_is_named(make_model):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'tokenizer'"):
+        GuardedDPOTrainer(make_model(), args=GuardedDPOConfig("run", use_cpu=True, bf16=False), tokenizer=None)

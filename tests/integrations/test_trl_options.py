@@ -1,13 +1,17 @@
 """The guard's options are read as TRL's are: from Python, a command line or a YAML file; what is wrong is one line."""
 
 import shlex
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from datasets import Dataset
 from trl import DPOConfig, TrlParser
 
-from flipguard.errors import RecipeError
+from flipguard.errors import FlipGuardError, RecipeError
 from flipguard.integrations.trl import GuardedDPOConfig, GuardedDPOTrainer, GuardedKTOConfig, GuardedKTOTrainer
+from flipguard.integrations.trl.guard import VERSIONS, KeptOutput, guard_of
 
 CONFIGS = [GuardedDPOConfig, GuardedKTOConfig]
 BASE = {"output_dir": "run", "use_cpu": True, "bf16": False}
@@ -85,3 +89,17 @@ def test_trls_own_config_is_refused_with_the_way_out(make_model, tokenizer, rows
 def test_the_config_of_the_other_trainer_is_refused(make_model):
     with pytest.raises(RecipeError, match="Use GuardedKTOConfig"):
         GuardedKTOTrainer(make_model(), args=GuardedDPOConfig(**BASE))
+
+
+def test_images_are_refused():
+    with pytest.raises(RecipeError, match="train_dataset: has images, and the guard reads text only"):
+        guard_of(SimpleNamespace(_is_vision_dataset=True, args=None))
+
+
+def test_a_trl_that_computes_its_loss_otherwise_is_refused():
+    with pytest.raises(FlipGuardError, match=r"Install the supported one: 'trl>=1\.16,<1\.18'"):
+        KeptOutput(None, torch.zeros(2, 3)).token_logps  # noqa: B018 - the property raises
+
+
+def test_the_supported_versions_are_those_that_are_installed_with_us():
+    assert f'"{VERSIONS}"' in (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")

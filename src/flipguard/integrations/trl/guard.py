@@ -82,7 +82,7 @@ class Guard:
             divergence = constraint.reduce_tokens(divergences.cross_entropy(token_logps), lengths, self.reduction)
             weights = constraint.gate_weights(flipped, self.gate, dtype=policy.dtype) * wanted
             term = gamma * constraint.gated_divergence(divergence, weights).mean()
-        every = torch.ones_like(policy, requires_grad=False)
+        every = torch.ones_like(ref)
         return term, {
             "flip/rate": flipped[wanted],
             "flip/margin": flips.flip_margin(ref, policy.detach(), epsilon=self.epsilon)[wanted],
