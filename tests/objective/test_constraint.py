@@ -16,7 +16,7 @@ from flipguard.objective.constraint import (
     reduce_tokens,
 )
 from flipguard.objective.divergences import cross_entropy
-from flipguard.objective.flips import flip_margin, likelihood_flips
+from flipguard.objective.flips import flip_margin, likelihood_flips, token_flips
 from flipguard.objective.logprobs import sequence_logps
 
 B, T = 4, 6
@@ -182,7 +182,7 @@ def test_the_gates_weigh_flipped_and_unflipped_examples_as_named():
 
 
 def test_an_unknown_gate_stops_at_once_and_names_the_choices():
-    with pytest.raises(ValueError, match="unknown gate 'open'; choose one of: flip, always, off, soft"):
+    with pytest.raises(ValueError, match="unknown gate 'open'; choose one of: flip, always, off, soft, token"):
         gate_weights(torch.tensor([True]), "open")
 
 
@@ -196,6 +196,78 @@ def test_a_soft_gate_with_no_floor_is_as_safe_as_the_hard_one():
     weights = gate_weights(torch.tensor([False, True]), "soft", soft=(0.0, 1.0))
     gated_divergence(divergence, weights).sum().backward()
     assert divergence.grad.tolist() == [0.0, 1.0]
+
+
+# -- the gate of tokens -----------------------------------------------------------------------------------------------
+
+
+def token_batch(seed):
+    token_logps, lengths, *_ = batch(seed)
+    rng = torch.Generator().manual_seed(seed + 1)
+    inside = torch.arange(T - 1) < lengths.unsqueeze(-1)
+    noise = torch.randn(B, T - 1, generator=rng, dtype=torch.float64)
+    return token_logps, lengths, (token_logps.detach() + noise).masked_fill(~inside, 0.0)
+
+
+@few
+@given(seed=seeds, gamma=gammas, epsilon=st.floats(0, 1))
+def test_the_token_gate_has_the_gradient_of_a_hinge_on_every_token(seed, gamma, epsilon):
+    token_logps, lengths, ref = token_batch(seed)
+    flips = token_flips(ref, token_logps, epsilon=epsilon, tolerance=0.0)
+    guard = constraint_loss(cross_entropy(token_logps), lengths, flips, gamma=gamma, gate="token")
+    hinge = gamma * flip_margin(ref, token_logps, epsilon=epsilon).sum(-1).mean()
+    ours = torch.autograd.grad(guard, token_logps, retain_graph=True)
+    torch.testing.assert_close(ours, torch.autograd.grad(hinge, token_logps), rtol=0, atol=1e-12)
+
+
+@few
+@given(seed=seeds)
+def test_tokens_that_did_not_fall_pay_nothing_even_in_a_completion_that_did(seed):
+    token_logps, lengths, ref = token_batch(seed)
+    flips = token_flips(ref, token_logps, epsilon=0.0, tolerance=0.0)
+    constraint_loss(cross_entropy(token_logps), lengths, flips, gamma=1.0, gate="token").backward()
+    assert torch.equal(token_logps.grad != 0, flips)
+
+
+@few
+@given(seed=seeds)
+def test_a_completion_that_flips_has_a_token_that_does(seed):
+    token_logps, _, ref = token_batch(seed)
+    whole = likelihood_flips(ref.sum(-1), token_logps.sum(-1), epsilon=0.0, tolerance=0.0)
+    assert (token_flips(ref, token_logps, epsilon=0.0, tolerance=0.0).any(-1) | ~whole).all()
+
+
+@every_reduction
+@few
+@given(seed=seeds, epsilon=st.floats(0, 1))
+def test_for_completions_of_one_token_the_token_gate_is_the_guard(reduction, seed, epsilon):
+    token_logps, _, ref = token_batch(seed)
+    token_logps, ref = token_logps[:, :1], ref[:, :1]
+    ones = torch.ones(B)
+    tokens = token_flips(ref, token_logps, epsilon=epsilon, tolerance=0.0)
+    whole = likelihood_flips(ref.sum(-1), token_logps.sum(-1), epsilon=epsilon, tolerance=0.0)
+    divergence = cross_entropy(token_logps)
+    by_token = constraint_loss(divergence, ones, tokens, gamma=0.3, gate="token", reduction=reduction)
+    torch.testing.assert_close(by_token, constraint_loss(divergence, ones, whole, gamma=0.3, reduction=reduction))
+
+
+@every_reduction
+@few
+@given(seed=seeds)
+def test_the_token_gate_with_every_token_open_is_distillation(reduction, seed):
+    token_logps, lengths, _ = token_batch(seed)
+    divergence, everything = cross_entropy(token_logps), torch.ones(B, T - 1, dtype=torch.bool)
+    by_token = constraint_loss(divergence, lengths, everything, gamma=0.3, gate="token", reduction=reduction)
+    kd = constraint_loss(divergence, lengths, everything[:, 0], gamma=0.3, gate="always", reduction=reduction)
+    torch.testing.assert_close(by_token, kd)
+
+
+def test_a_broken_divergence_of_a_token_behind_its_gate_reaches_neither_loss_nor_gradient():
+    divergence = torch.tensor([[math.nan, 2.0]], requires_grad=True)
+    term = constraint_loss(divergence, torch.tensor([2]), torch.tensor([[False, True]]), gamma=0.5, gate="token")
+    term.backward()
+    assert term.item() == 1.0
+    assert divergence.grad.tolist() == [[0.0, 0.5]]
 
 
 # -- reductions -------------------------------------------------------------------------------------------------------

@@ -92,3 +92,54 @@ def test_unknown_loss_keys_and_bad_betas_are_refused():
         build(loss={"betta": 1.0})
     with pytest.raises(RecipeError, match=r"loss.beta: 0.0 is not possible"):
         build(loss={"beta": 0.0})
+
+
+# -- tokens, measured flips, gamma in motion --------------------------------------------------------------------------
+
+
+def test_the_token_gate_pulls_only_the_tokens_that_fell(token_logps):
+    sums = token_logps.detach().sum(-1)
+    by_token = token_logps.detach()[:2] + torch.tensor([[0.5, -1.0, 0.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
+    told = {**batch(sums), "ref_token_logps": by_token}
+    plain, _ = build(gate="off")(token_logps, told, -token_logps[:2])
+    guarded, metrics = build(gate="token", gamma=1.0)(token_logps, told, -token_logps[:2])
+    (pull,) = torch.autograd.grad(guarded - plain, token_logps)
+    assert pull.nonzero().tolist() == [[0, 0]]
+    assert metrics["flip/rate"].tolist() == [0.0, 0.0], "what a flip is does not depend on the gate"
+    assert metrics["flip/token_rate"].tolist() == [0.5, 0.0]
+
+
+def test_where_a_rejected_answer_is_longer_the_reference_of_the_chosen_may_be_narrower(token_logps):
+    told = {**batch(token_logps.detach().sum(-1)), "ref_token_logps": token_logps.detach()[:2] + 0.5}
+    wide = torch.nn.functional.pad(token_logps, (0, 2))
+    expected, _ = build(gate="token")(token_logps, told, -token_logps[:2])
+    assert torch.equal(build(gate="token")(wide, told, -wide[:2])[0], expected)
+
+
+def test_a_measured_flip_multiplies_gamma_where_the_gate_is_open(token_logps):
+    sums = token_logps.detach().sum(-1)
+    ref = sums + torch.tensor([1.0, -1.0, 0.0, 0.0], dtype=torch.float64)  # only the first pair got worse
+    plain, _ = build(gate="off")(token_logps, batch(ref), -token_logps[:2])
+    once, _ = build(gamma=0.5)(token_logps, batch(ref), -token_logps[:2])
+    weighed = {**batch(ref), "guard_weights": torch.tensor([3.0, 5.0])}
+    thrice, metrics = build(gamma=0.5)(token_logps, weighed, -token_logps[:2])
+    assert (thrice - plain).item() == pytest.approx(3 * (once - plain).item())
+    assert metrics["flip/rate"].tolist() == [1.0, 0.0]
+
+
+def test_the_gamma_of_the_moment_is_the_one_that_counts(token_logps):
+    ref = token_logps.detach().sum(-1) + 1.0
+    loss = build(gamma=0.5)
+    before, _ = loss(token_logps, batch(ref), -token_logps[:2])
+    loss.guard.strength.gamma = 1.0
+    after, metrics = loss(token_logps, batch(ref), -token_logps[:2])
+    plain, _ = build(gate="off")(token_logps, batch(ref), -token_logps[:2])
+    assert (after - plain).item() == pytest.approx(2 * (before - plain).item())
+    assert metrics["flip/gamma"].tolist() == [1.0, 1.0]
+
+
+def test_a_flag_is_true_or_false_and_a_number_a_number():
+    for loss in ({"reference_free": 1.0}, {"beta": True}):
+        with pytest.raises(RecipeError, match=r"is not possible: it must be (true or false|a number)"):
+            build(loss=loss)
+    assert build(loss={"reference_free": True})

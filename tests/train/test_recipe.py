@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flipguard.errors import RecipeError
-from flipguard.objective import constraint
+from flipguard.objective import constraint, strength
 from flipguard.objective.divergences import DIVERGENCE_NAMES
 from flipguard.objective.preference import PREFERENCE_LOSSES
+from flipguard.train.constraintspec import Divergence, Gate, Schedule
 from flipguard.train.guarded_loss import FLAGS, RANGES
-from flipguard.train.recipe import Algorithm, Divergence, Gate, load_recipe
+from flipguard.train.recipe import Algorithm, load_recipe
 
 BASE = "algorithm: dpo\nmodel: ./m\ndata: {train: pairs.jsonl}\n"
 
@@ -32,7 +33,7 @@ def written(tmp_path):
     [
         (
             BASE + "constraint: {gama: 1}",
-            "constraint: unknown key 'gama'. Did you mean 'gamma'? Choose one of: divergence",
+            "constraint: unknown key 'gama'. Did you mean 'gamma'? Choose one of: adaptive_rate, divergence",
         ),
         (
             BASE + "constraint: {gamma: -1}",
@@ -117,10 +118,11 @@ def test_a_recipe_offers_exactly_what_the_tables_hold():
     assert get_args(Algorithm) == (
         "sft",
         "reward",
-        *(name for name, row in PREFERENCE_LOSSES.items() if not row.unpaired),
+        *PREFERENCE_LOSSES,
     )
     assert get_args(Divergence) == DIVERGENCE_NAMES
     assert get_args(Gate) == get_args(constraint.Gate)
+    assert get_args(Schedule) == get_args(strength.Schedule)
 
 
 def test_every_hyper_parameter_of_every_loss_has_a_range():

@@ -24,6 +24,7 @@ METRICS = {
     "loss", "flip/rate", "flip/margin", "flip/constraint_loss", "flip/gamma", "kl/ref", "rewards/chosen",
     "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected",
 }  # fmt: skip
+UNPAIRED = METRICS - {"rewards/accuracies", "rewards/margins"}
 LORA = {"r": 2, "lora_alpha": 4, "target_modules": "all-linear"}
 
 
@@ -53,12 +54,58 @@ def test_dpo_leaves_a_model_folder_a_card_and_every_metric_of_every_step(make_re
     assert json.loads((trained.path / "flipguard.json").read_text())["finished"]
 
 
-@pytest.mark.parametrize("algorithm", ["ipo", "hinge", "dpop", "rpo"])
+@pytest.mark.parametrize("algorithm", ["ipo", "dpop", "apo_zero", "sppo", "simpo", "orpo", "cpo"])
 def test_every_pairwise_algorithm_trains(make_recipe, algorithm):
     trained = train(make_recipe(algorithm=algorithm, constraint={"gate": "off"}))
     steps = history(trained.path)
     assert steps[-1]["loss"] < steps[0]["loss"]
     assert steps[-1]["rewards/margins"] > 0
+
+
+def test_kto_learns_from_pairs_and_from_single_completions_and_is_guarded(make_recipe, tmp_path):
+    trained = train(make_recipe("from_pairs", algorithm="kto", constraint={"gamma": 0.1}))
+    steps = history(trained.path)
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    assert steps[0]["flip/rate"] == 0.0
+    assert max(step["flip/constraint_loss"] for step in steps) > 0
+    assert trained.metrics["rewards/chosen"] > trained.metrics["rewards/rejected"]
+    rows = [{"prompt": f"w{n}", "completion": f" w{n + 1}", "label": n % 3 == 0} for n in range(30)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    single = train(make_recipe("single", algorithm="kto", data={"train": "rows.jsonl", "eval": "rows.jsonl"}))
+    assert single.metrics["eval_rewards/chosen"] > single.metrics["eval_rewards/rejected"]
+
+
+def test_kto_can_be_guarded_by_the_whole_distribution_too(make_recipe):
+    trained = train(make_recipe(algorithm="kto", constraint={"gate": "always", "divergence": "js", "gamma": 1}))
+    steps = history(trained.path)
+    assert steps[0]["flip/constraint_loss"] == pytest.approx(0, abs=1e-5)
+    assert steps[-1]["flip/constraint_loss"] > 0
+
+
+def test_a_target_flip_rate_moves_gamma_until_flips_are_rarer(make_recipe):
+    trainer = {"learning_rate": 1e-2, "per_device_train_batch_size": 8, "max_steps": 40, "use_cpu": True}
+    target = {"gamma": 0, "target_flip_rate": 0.05, "adaptive_rate": 0.5}
+    adaptive = history(train(make_recipe("adaptive", constraint=target, trainer=trainer)).path)
+    plain = history(train(make_recipe("plain", constraint={"gate": "off"}, trainer=trainer)).path)
+    gammas = [step["flip/gamma"] for step in adaptive]
+    assert gammas[0] == 0.0
+    for before, step, after in zip(gammas, adaptive, gammas[1:], strict=False):
+        assert after == pytest.approx(max(0.0, before + 0.5 * (step["flip/rate"] - 0.05)))
+    late = [sum(step["flip/rate"] for step in steps[-10:]) / 10 for steps in (adaptive, plain)]
+    assert late[0] < late[1]
+
+
+def test_measured_flips_are_guarded_more_and_the_file_belongs_to_the_run(make_recipe, tmp_path):
+    rows = [json.loads(line) for line in (make_recipe().parent / "pairs.jsonl").read_text().splitlines()]
+    (tmp_path / "flips.jsonl").write_text("".join(json.dumps({"prompt": row["prompt"]}) + "\n" for row in rows[:20]))
+    flips = {"flips": "flips.jsonl", "flip_weight": 5.0}
+    guarded = make_recipe("weighed", constraint={"gate": "always", **flips})
+    runs = [train(path).path for path in (guarded, make_recipe("plain", constraint={"gate": "always"}))]
+    weighed, plain = (sum(step["flip/constraint_loss"] for step in history(run)[:6]) for run in runs)  # one epoch
+    assert 2 * plain < weighed < 4 * plain, "20 of 48 rows weigh 5: about 2.7"
+    (tmp_path / "flips.jsonl").write_text(json.dumps({"prompt": rows[0]["prompt"]}) + "\n")
+    with pytest.raises(RecipeError, match=r"was trained with another constraint\.flips than there is now"):
+        train(guarded, resume=True)
 
 
 @pytest.mark.parametrize("divergence", ["kl", "reverse_kl", "js", "wasserstein"])
@@ -107,9 +154,16 @@ def test_accumulation_does_not_change_the_loss(make_recipe):
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "peft"), [("dpo", None), ("dpo", LORA), ("sft", None)], ids=["full", "lora", "sft"]
+    ("algorithm", "peft", "constraint"),
+    [
+        ("dpo", None, {"gamma": 0.1, "target_flip_rate": 0.1, "adaptive_rate": 0.1}),
+        ("dpo", LORA, None),
+        ("sft", None, None),
+        ("kto", None, {"gamma": 0.1, "schedule": "cosine", "warmup": 0.2, "gate": "token"}),
+    ],
+    ids=["full", "lora", "sft", "kto"],
 )
-def test_a_killed_run_resumes_to_the_same_weights(make_recipe, tmp_path, algorithm, peft):
+def test_a_killed_run_resumes_to_the_same_weights(make_recipe, tmp_path, algorithm, peft, constraint):
     trainer = {
         "learning_rate": 1e-2,
         "per_device_train_batch_size": 4,
@@ -118,8 +172,9 @@ def test_a_killed_run_resumes_to_the_same_weights(make_recipe, tmp_path, algorit
         "use_cpu": True,
     }
     name = "model.safetensors" if peft is None else "adapter_model.safetensors"
-    unbroken = train(make_recipe("unbroken", algorithm=algorithm, trainer=trainer, peft=peft))
-    recipe = make_recipe("broken", algorithm=algorithm, trainer=trainer, peft=peft)
+    sections = {"algorithm": algorithm, "trainer": trainer, "peft": peft, "constraint": constraint}
+    unbroken = train(make_recipe("unbroken", **sections))
+    recipe = make_recipe("broken", **sections)
     command = [sys.executable, "-m", "flipguard", "train", str(recipe)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     while not list((tmp_path / "broken").glob("checkpoint-*/trainer_state.json")):
@@ -132,8 +187,8 @@ def test_a_killed_run_resumes_to_the_same_weights(make_recipe, tmp_path, algorit
         train(recipe)
     resumed = train(recipe, resume=True)
     assert same(weights(unbroken.path, name), weights(resumed.path, name))
-    told = METRICS if algorithm == "dpo" else {"loss", "mean_token_accuracy"}
-    steps = [[{key: entry[key] for key in told} for entry in history(run.path)] for run in (resumed, unbroken)]
+    told = {"dpo": METRICS, "sft": {"loss", "mean_token_accuracy"}}.get(algorithm, UNPAIRED)
+    steps = [[{key: entry.get(key) for key in told} for entry in history(run.path)] for run in (resumed, unbroken)]
     assert steps[0] == steps[1]
     assert train(recipe, resume=True).already_done
 

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-Gate = Literal["flip", "always", "off", "soft"]
+Gate = Literal["flip", "always", "off", "soft", "token"]
 Reduction = Literal["sum", "mean"]
 
 
@@ -44,18 +44,19 @@ def constraint_loss(
     Args:
         token_divergence: [B, C] D at each completion token, then 0, differentiable in the policy.
         lengths: [B] scored tokens of each completion.
-        flips: [B] bool, the indicator of Eq. 10.
+        flips: [B] bool, the indicator of Eq. 10; with the gate "token" [B, C], that of each token, `flips.token_flips`.
         gamma: constraint weight, >= 0; 0 returns the alignment loss unchanged.
-        gate: which examples pay; see `gate_weights`.
+        gate: which examples, or which of their tokens, pay; see `gate_weights`.
         reduction: over the tokens of one example; see `reduce_tokens`.
         soft: the two weights of the soft gate, used by no other.
 
     Returns:
         [] gamma * mean over the whole batch of weight * D.
     """
-    divergence = reduce_tokens(token_divergence, lengths, reduction)
-    weights = gate_weights(flips, gate if gamma else "off", soft=soft, dtype=divergence.dtype)
-    return gamma * gated_divergence(divergence, weights).mean()
+    weights = gate_weights(flips, gate if gamma else "off", soft=soft, dtype=token_divergence.dtype)
+    if gate == "token":
+        return gamma * reduce_tokens(gated_divergence(token_divergence, weights), lengths, reduction).mean()
+    return gamma * gated_divergence(reduce_tokens(token_divergence, lengths, reduction), weights).mean()
 
 
 def gate_weights(
@@ -64,17 +65,19 @@ def gate_weights(
     """What multiplies D in Eq. 11: the indicator of Eq. 10 or one of its relatives.
 
     Args:
-        flips: [B] bool.
+        flips: [B] bool, or [B, C] of the tokens.
         gate: "flip" is the indicator; "always" is 1, the KD baseline; "off" is 0, the plain alignment loss; "soft" is
-            a + b * 1[flip], the weights of focal distillation (Yan et al. 2021, arXiv 2011.09161).
+            a + b * 1[flip], the weights of focal distillation (Yan et al. 2021, arXiv 2011.09161); "token" is the
+            indicator of every single token, as compatible updates distil by a mask over tokens (MUSCLE, Echterhoff
+            et al. 2024, arXiv 2407.09435).
         soft: (a, b) of the soft gate, both >= 0; the default, a tenth of the guard where nothing flipped, is ours.
         dtype: of the result.
 
     Returns:
-        [B] weights >= 0 without gradient.
+        [B] or [B, C], as `flips`: weights >= 0 without gradient.
     """
     match gate:
-        case "flip":
+        case "flip" | "token":
             return flips.to(dtype)
         case "always":
             return torch.ones_like(flips, dtype=dtype)
@@ -88,11 +91,11 @@ def gate_weights(
 
 
 def gated_divergence(divergence: Tensor, weights: Tensor) -> Tensor:
-    """Weight * D per example, [B]; where the weight is 0 the divergence is not even looked at.
+    """Weight * D per example or token; where the weight is 0 the divergence is not even looked at.
 
     Args:
-        divergence: [B] D[pi_0 || pi] per example, in nats, differentiable in the policy.
-        weights: [B] from `gate_weights`.
+        divergence: [B] or [B, C] D[pi_0 || pi], in nats, differentiable in the policy.
+        weights: of the same shape, from `gate_weights`.
     """
     return weights * divergence.masked_fill(weights == 0, 0.0)
 

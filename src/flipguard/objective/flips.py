@@ -58,6 +58,26 @@ def likelihood_flips(ref_logps: Tensor, policy_logps: Tensor, *, epsilon: float,
     return flip_indicator(ref_logps, policy_logps, threshold=epsilon + tolerance)
 
 
+def token_flips(ref_token_logps: Tensor, token_logps: Tensor, *, epsilon: float, tolerance: float) -> Tensor:
+    """Log pi_0(y_t|x, y_<t) - log pi(y_t|x, y_<t) > epsilon: Eq. 9 for every token of the chosen completion alone.
+
+    The gaps of the tokens add up to that of (9). So with epsilon = 0 a completion that flips has a token that does, but
+    a completion whose gains outweigh its losses has flipped tokens too: a wrong fact in a text that is otherwise liked.
+    For a completion of one token it is (9) itself. (MUSCLE, arXiv 2407.09435, masks by whether the model would have
+    said the token; a likelihood does for preferences, which name no right token, and needs no argmax.)
+
+    Args:
+        ref_token_logps: [B, C] under pi_0, in nats; 0 after the last token.
+        token_logps: [B, C] the same under the policy.
+        epsilon: flip margin in nats, per token, >= 0.
+        tolerance: nats on top of epsilon that are only rounding, >= 0.
+
+    Returns:
+        [B, C] bool without gradient; false after the last token.
+    """
+    return flip_indicator(ref_token_logps, token_logps, threshold=epsilon + tolerance)
+
+
 def flip_margin(ref: Tensor, policy: Tensor, *, epsilon: float) -> Tensor:
     """How much worse: max(0, ref - policy - epsilon), the hinge whose slope is the guard's gradient.
 

@@ -18,20 +18,19 @@ class UnpairedLogps(NamedTuple):
     desirable: Tensor
     """[B] bool, the label."""
     z_0: Tensor
-    """[] the reference point, >= 0, in nats; see `reference_point`."""
+    """[] or [1] the reference point, >= 0, in nats; see `reference_point`."""
 
 
-def reference_point(policy_mismatched: Tensor, ref_mismatched: Tensor) -> Tensor:
-    """The z_0 of KTO: max(0, mean of log pi / pi_0 over mismatched completions), an estimate of KL(pi || pi_0).
+def reference_point(mean_log_ratio: Tensor) -> Tensor:
+    """The z_0 of KTO: max(0, mean of log pi(y'|x) / pi_0(y'|x)), an estimate of KL(pi || pi_0).
 
     Args:
-        policy_mismatched: [N] log pi(y' | x), in nats, y' being an answer to another prompt; of all processes.
-        ref_mismatched: [N] the same under pi_0.
+        mean_log_ratio: [] or [1] over mismatched completions y', answers to other prompts, of a batch on all processes.
 
     Returns:
-        [] nats, >= 0, without gradient (Section 4.1 of the paper: it only controls the loss's saturation).
+        Of the same shape: nats, >= 0, without gradient (as in the paper: it only moves where the loss saturates).
     """
-    return (policy_mismatched - ref_mismatched).detach().mean().clamp(min=0)
+    return mean_log_ratio.detach().clamp(min=0)
 
 
 def kto(logps: UnpairedLogps, *, beta: float, desirable_weight: float = 1.0, undesirable_weight: float = 1.0) -> Tensor:

@@ -37,7 +37,12 @@ LEAST = {
     "seed": (0, "at least 0"),
 }
 BY_SELECT = {"load_best_model_at_end": True, "metric_for_best_model": METRIC, "greater_is_better": False}
-NO_EFFECT = {"label_smoothing_factor", "resume_from_checkpoint", "save_only_model"}
+NO_EFFECT = {
+    "label_smoothing_factor",
+    "restore_callback_states_from_checkpoint",
+    "resume_from_checkpoint",
+    "save_only_model",
+}
 NOT_YOURS = {*OURS, *NO_EFFECT, "max_length", "completion_only_loss"}
 
 

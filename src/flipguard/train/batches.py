@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from flipguard.objective import logprobs
@@ -20,6 +21,10 @@ class ReferencedPair:
     tokens: TokenRow
     ref_chosen: float
     ref_rejected: float
+    ref_tokens: Tensor | None = None
+    """[length] of the chosen completion, token by token, where the guard's gate needs it."""
+    guard_weight: float | None = None
+    """What multiplies gamma on this row, where an earlier measurement says so."""
 
 
 class Pairs(Dataset[ReferencedPair]):
@@ -42,10 +47,21 @@ class PairCollator:
     pad_token_id: int
 
     def __call__(self, rows: Sequence[ReferencedPair]) -> dict[str, Tensor]:
-        """As `pad`, with ref_logps [2B]."""
+        """As `pad`, with ref_logps [2B], and what `guarded` knows."""
         batch = self.pad([row.tokens for row in rows])
         sums = [row.ref_chosen for row in rows] + [row.ref_rejected for row in rows]
-        return {**batch, "ref_logps": torch.tensor(sums, dtype=torch.float64)}
+        return {**batch, **self.guarded(rows), "ref_logps": torch.tensor(sums, dtype=torch.float64)}
+
+    def guarded(self, rows: Sequence[ReferencedPair]) -> dict[str, Tensor]:
+        """What only some guards need, if the rows have it: ref_token_logps [B, longest chosen], guard_weights [B]."""
+        known: dict[str, Tensor] = {}
+        tokens = [row.ref_tokens for row in rows if row.ref_tokens is not None]
+        if tokens:
+            known["ref_token_logps"] = pad_sequence(tokens, batch_first=True)
+        weights = [row.guard_weight for row in rows if row.guard_weight is not None]
+        if weights:
+            known["guard_weights"] = torch.tensor(weights)
+        return known
 
     def pad(self, rows: Sequence[TokenRow]) -> dict[str, Tensor]:
         """Completions in S rows: the first ones of all rows, then the second ones.

@@ -17,6 +17,8 @@ INTRODUCTION = {
     "flip": "Preference alignment guarded against negative flips: examples that got worse than under the reference "
     "are pulled back to it.",
     "always": "Preference alignment with distillation on every example (the guard's baseline).",
+    "token": "Preference alignment guarded against negative flips token by token: tokens that became less likely than "
+    "under the reference are pulled back to it.",
     "soft": "Preference alignment guarded against negative flips, softly also where nothing flipped.",
 }
 

@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 
 from flipguard.errors import RecipeError
-from flipguard.objective import constraint, flips, logprobs, preference
+from flipguard.objective import flips, logprobs, preference
 from flipguard.objective.pairs import PairLogps
 from flipguard.train.checking import check_names
-from flipguard.train.recipe import ConstraintSpec, Recipe
+from flipguard.train.guard import Guard, Guarded
+from flipguard.train.recipe import Recipe
+from flipguard.train.strength import Strength
+from flipguard.train.unpaired import UnpairedLoss
 
 DEFAULT_BETA = 0.1
 ABOVE_ZERO = sys.float_info.min
@@ -34,12 +37,13 @@ FLAGS = {"reference_free"}
 
 @dataclass(frozen=True)
 class GuardedLoss:
-    """L_align + gamma · w · D (Eq. 11), from log-probabilities that are already there."""
+    """L_align + gamma · w · D (Eq. 11) of pairs, from log-probabilities that are already there."""
 
     align: partial[Tensor]
     beta: float
-    guard: ConstraintSpec
-    tolerance: float
+    guard: Guard
+    completions = 2
+    """Of each row of a batch; the guard watches the first."""
 
     def __call__(
         self, token_logps: Tensor, batch: dict[str, Tensor], token_divergence: Tensor
@@ -48,44 +52,34 @@ class GuardedLoss:
 
         Args:
             token_logps: [2B, C] log pi of the j-th completion token, then 0; chosen rows first, differentiable.
-            batch: lengths [2B] scored tokens of each completion, ref_logps [2B] sums under π_0, in nats.
+            batch: lengths [2B] scored tokens of each completion, ref_logps [2B] sums under π_0, in nats; where they are
+                known, ref_token_logps [B, C] of the chosen and guard_weights [B].
             token_divergence: [B, C] D per token of the chosen completions.
 
         Returns:
             [] mean over the batch, and metrics by name, each [B] without gradient.
         """
         policy = logprobs.sequence_logps(token_logps)
-        pairs = self._pairs(policy, batch["ref_logps"].to(policy.dtype), batch["lengths"])
-        flipped = flips.likelihood_flips(
-            pairs.ref_chosen, pairs.policy_chosen, epsilon=self.guard.epsilon, tolerance=self.tolerance
+        ref, lengths = batch["ref_logps"].to(policy.dtype), batch["lengths"]
+        pairs = PairLogps(*policy.chunk(2), *ref.chunk(2), *lengths.chunk(2))
+        term, told = self.guard(
+            Guarded(
+                token_logps.chunk(2)[0],
+                pairs.ref_chosen,
+                pairs.chosen_lengths,
+                token_divergence,
+                batch.get("ref_token_logps"),
+                batch.get("guard_weights"),
+            )
         )
-        penalty = constraint.constraint_loss(
-            token_divergence,
-            pairs.chosen_lengths,
-            flipped,
-            gamma=self.guard.gamma,
-            gate=self.guard.gate,
-            reduction=self.guard.reduction,
-            **({} if self.guard.weights is None else {"soft": self.guard.weights}),
-        )
-        loss = self.align(pairs).mean() + penalty
-        return loss, self._metrics(pairs, flipped, penalty.detach())
-
-    def _pairs(self, policy: Tensor, ref: Tensor, lengths: Tensor) -> PairLogps:
-        halves = [*policy.chunk(2), *ref.chunk(2), *lengths.chunk(2)]
-        return PairLogps(*halves)
+        return self.align(pairs).mean() + term, {**told, **self._metrics(pairs)}
 
     @torch.no_grad()
-    def _metrics(self, pairs: PairLogps, flipped: Tensor, penalty: Tensor) -> dict[str, Tensor]:
+    def _metrics(self, pairs: PairLogps) -> dict[str, Tensor]:
         chosen = preference.implicit_rewards(pairs.policy_chosen, pairs.ref_chosen, beta=self.beta)
         rejected = preference.implicit_rewards(pairs.policy_rejected, pairs.ref_rejected, beta=self.beta)
-        every = torch.ones_like(chosen, dtype=torch.float64)
         tokens = (pairs.chosen_lengths + pairs.rejected_lengths).clamp(min=1)
         return {
-            "flip/rate": flipped.to(chosen.dtype),
-            "flip/margin": flips.flip_margin(pairs.ref_chosen, pairs.policy_chosen, epsilon=self.guard.epsilon),
-            "flip/constraint_loss": penalty * every,
-            "flip/gamma": (0.0 if self.guard.gate == "off" else self.guard.gamma) * every,
             "kl/ref": -(pairs.c + pairs.r) / tokens,
             "rewards/chosen": chosen,
             "rewards/rejected": rejected,
@@ -96,7 +90,7 @@ class GuardedLoss:
         }
 
 
-def guarded_loss(recipe: Recipe, *, place: str, precision: torch.dtype) -> GuardedLoss:
+def guarded_loss(recipe: Recipe, *, place: str, precision: torch.dtype) -> GuardedLoss | UnpairedLoss:
     """The loss a recipe asks for.
 
     Args:
@@ -107,10 +101,11 @@ def guarded_loss(recipe: Recipe, *, place: str, precision: torch.dtype) -> Guard
     Raises:
         RecipeError: `loss` has a key the algorithm does not know, or a value out of its range.
     """
-    function = preference.PREFERENCE_LOSSES[recipe.algorithm].function
-    options = loss_options(function, recipe.loss, f"{place}: loss")
-    tolerance = flips.rounding_tolerance(precision)
-    return GuardedLoss(partial(function, **options), options["beta"], recipe.constraint, tolerance)
+    row = preference.PREFERENCE_LOSSES[recipe.algorithm]
+    options = loss_options(row.function, recipe.loss, f"{place}: loss")
+    guard = Guard(recipe.constraint, flips.rounding_tolerance(precision), Strength(recipe.constraint))
+    kind = UnpairedLoss if row.unpaired else GuardedLoss
+    return kind(partial(row.function, **options), options["beta"], guard)
 
 
 def loss_options(function: Callable[..., Tensor], given: Mapping[str, bool | float], place: str) -> dict[str, float]:

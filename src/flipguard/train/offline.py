@@ -13,10 +13,12 @@ from transformers import Trainer
 
 from flipguard.objective import logprobs
 from flipguard.objective.divergences import DIVERGENCES, cross_entropy
+from flipguard.objective.unpaired import reference_point
 from flipguard.train.guarded_loss import GuardedLoss
 from flipguard.train.reference import autocast
 from flipguard.train.scoring import Batch, Scorer
 from flipguard.train.sharding import COUNTED, CountingCollator, Fillable, Filled, Shuffled
+from flipguard.train.unpaired import UnpairedLoss, mismatched
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class OfflineTrainer(Trainer):
     def __init__(
         self,
         *,
-        guarded_loss: GuardedLoss,
+        guarded_loss: GuardedLoss | UnpairedLoss,
         scorer: Scorer,
         mixed: torch.dtype | None = None,
         reference: Reference | None = None,
@@ -78,14 +80,17 @@ class OfflineTrainer(Trainer):
         """
         counted = inputs[COUNTED]
         with autocast(self.args.device, self.mixed):
+            if self.guarded_loss.completions == 1:
+                inputs = {**inputs, "z_0": self._reference_point(model, inputs)}
             states = self.scorer.states(model, inputs)
             token_logps = self.scorer.token_logps(states, inputs)
             divergence = self._divergence(states, token_logps, inputs)
         loss, metrics = self.guarded_loss(token_logps, inputs, divergence)
         if num_items_in_batch is None:
-            self._remember({**metrics, "loss": loss.detach().expand(len(token_logps) // 2)}, counted, "eval")
+            self._remember({**metrics, "loss": loss.detach().expand(len(inputs["ref_logps"]))}, counted, "eval")
         else:
             self._remember(metrics, counted, "train")
+            self.guarded_loss.guard.strength.observe(metrics["flip/rate"], counts=counted)
             loss = loss * (counted[0] * self.args.world_size / num_items_in_batch).to(loss.dtype)
         return (loss, {}) if return_outputs else loss
 
@@ -115,30 +120,43 @@ class OfflineTrainer(Trainer):
             mode, prefix = ("eval", "eval_") if "eval_loss" in logs else ("train", "")
             for name, total in self._sums[mode].items():
                 gathered = self.accelerator.reduce(total, reduction="sum")
-                logs[f"{prefix}{name}"] = (gathered[0] / gathered[1]).item()
+                if gathered[1] > 0:
+                    logs[f"{prefix}{name}"] = (gathered[0] / gathered[1]).item()
             self._sums[mode] = {}
         super().log(logs, start_time)
 
     def _divergence(self, states: Tensor, token_logps: Tensor, inputs: Batch) -> Tensor:
         """[B, C] D per token of the chosen half."""
         if self.reference is None:
-            return cross_entropy(token_logps.chunk(2)[0])
-        chosen = {name: tensor.chunk(2)[0] for name, tensor in inputs.items()}
+            return cross_entropy(token_logps.chunk(self.guarded_loss.completions)[0])
+        sides = self.guarded_loss.completions
+        chosen = {name: tensor.chunk(sides)[0] for name, tensor in inputs.items()}
         with torch.no_grad():
             ref_states = self.reference.scorer.states(self.reference.model, chosen)
         return logprobs.token_divergences(
-            states.chunk(2)[0],
+            states.chunk(sides)[0],
             self.scorer.head,
             ref_states,
             self.reference.scorer.head,
             chosen["places"],
-            DIVERGENCES[self.guarded_loss.guard.divergence],
+            DIVERGENCES[self.guarded_loss.guard.spec.divergence],
         )
 
+    def _reference_point(self, model: Any, inputs: Batch) -> Tensor:
+        """[1] z_0 of KTO, over the batch on all processes."""
+        batch = mismatched(inputs)
+        with torch.no_grad():
+            logps = logprobs.sequence_logps(self.scorer.token_logps(self.scorer.states(model, batch), batch))
+        ratios = (logps - batch["ref_logps"]).double()
+        total = torch.stack([ratios.sum(), ratios.new_tensor(len(ratios))]) * (inputs[COUNTED] > 0)
+        total = self.accelerator.reduce(total, reduction="sum")
+        return reference_point(total[:1] / total[1])
+
     def _remember(self, metrics: dict[str, Tensor], counted: Tensor, mode: str) -> None:
-        """Add [B] values to the running (sum, count) of each metric, where the batch counts."""
+        """Add values, one per row they speak of, to the running (sum, count) of each metric, if the batch counts."""
         for name, values in metrics.items():
-            total = torch.stack([values.double().sum().where(counted[0] > 0, 0.0), counted[0].double()])
+            rows = (counted[0] > 0) * len(values)
+            total = torch.stack([values.double().sum().where(counted[0] > 0, 0.0), rows.double()])
             self._sums[mode][name] = self._sums[mode].get(name, torch.zeros_like(total)) + total
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:

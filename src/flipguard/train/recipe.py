@@ -10,15 +10,15 @@ from dataclasses import asdict, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PlainValidator, model_validator
+from pydantic import ConfigDict, Field, PlainValidator
 from pydantic.dataclasses import dataclass
 
 from flipguard.errors import RecipeError, shown
 from flipguard.train import checking
+from flipguard.train.constraintspec import ConstraintSpec, Weight
 from flipguard.weights import looks_local
 
 STRICT = ConfigDict(extra="forbid")
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def _number_or_flag(value: Any) -> float | bool:
@@ -32,16 +32,14 @@ def _number_or_flag(value: Any) -> float | bool:
 LossValue = Annotated[float | bool, PlainValidator(_number_or_flag)]
 
 Algorithm = Literal[
-    "sft", "reward", "dpo", "ipo", "hinge", "dpop", "rpo", "apo_zero", "apo_down", "nca", "sppo", "simpo", "orpo", "cpo"
-]
+    "sft", "reward",
+    "dpo", "ipo", "hinge", "dpop", "rpo", "apo_zero", "apo_down", "nca", "sppo", "simpo", "orpo", "cpo", "kto",
+]  # fmt: skip
 UNGUARDED = ("sft", "reward")
 """Algorithms before alignment: there is nothing yet that could get worse."""
 
 NEEDS_A_REFERENCE = ("constraint", "loss", "reference", "select")
 """Sections that say nothing to them."""
-
-Gate = Literal["flip", "always", "off", "soft"]
-Divergence = Literal["ce", "kl", "reverse_kl", "js", "wasserstein"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -66,28 +64,6 @@ class DataSpec:
     format: Literal["auto"] = "auto"
     max_prompt_tokens: int = Field(default=512, ge=1)
     max_completion_tokens: int = Field(default=512, ge=1)
-
-
-@dataclass(frozen=True, config=STRICT)
-class ConstraintSpec:
-    """The guard, gamma · w · D (Eq. 11).
-
-    By its gate, w is 1 on flips (`flip`), on every row (`always`: distillation), nowhere (`off`), or a + b · flip
-    (`soft`, with `weights: [a, b]`).
-    """
-
-    gamma: Weight = 0.01
-    epsilon: Weight = 0.0
-    gate: Gate = "flip"
-    divergence: Divergence = "ce"
-    reduction: Literal["sum", "mean"] = "sum"
-    weights: tuple[Weight, Weight] | None = None
-
-    @model_validator(mode="after")
-    def _weights_belong_to_the_soft_gate(self) -> ConstraintSpec:
-        if (self.gate == "soft") != (self.weights is not None):
-            raise ValueError("'weights: [a, b]' and 'gate: soft' go together; give both or neither")
-        return self
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -180,7 +156,12 @@ def _paths_from(content: dict[str, Any], folder: Path) -> None:
             _anchor(value, "path", folder)
         else:
             _anchor(content, key, folder)
-    sections = {"data": ("train", "eval"), "trainer": ("output_dir", "logging_dir"), "select": ("prompts", "scorer")}
+    sections = {
+        "data": ("train", "eval"),
+        "constraint": ("flips",),
+        "trainer": ("output_dir", "logging_dir"),
+        "select": ("prompts", "scorer"),
+    }
     for section, keys in sections.items():
         if isinstance(content.get(section), dict):
             for key in keys:

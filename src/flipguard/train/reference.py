@@ -34,7 +34,7 @@ SCORING = 1  # raise it when the way of scoring changes, so that cached numbers 
 
 
 def with_reference(
-    model: Any, pairs: Sequence[TokenRow], collator: PairCollator, *, mixed: torch.dtype | None
+    model: Any, pairs: Sequence[TokenRow], collator: PairCollator, *, mixed: torch.dtype | None, by_token: bool = False
 ) -> list[ReferencedPair]:
     """Each pair with log π_0 of both completions.
 
@@ -43,19 +43,24 @@ def with_reference(
         pairs: what to score.
         collator: pads a batch.
         mixed: the dtype of autocast in training, or None, so that reference and policy round alike.
+        by_token: keep what π_0 says of every token of the first completion, too.
 
     Raises:
         ModelError: π_0 gives a log-probability that is not finite.
     """
-    path = cache_folder() / "reference" / f"{_key(model, pairs, mixed)}.safetensors"
-    logps = together.from_first(lambda: _cached(path, len(pairs)))
-    if logps is None:
-        logps = _score(model, pairs, collator, mixed)
+    path = cache_folder() / "reference" / f"{_key(model, pairs, mixed)}{'-by-token' if by_token else ''}.safetensors"
+    known = together.from_first(lambda: _cached(path, pairs, by_token=by_token))
+    if known is None:
+        known = _score(model, pairs, collator, mixed)
+        if not by_token:
+            del known["tokens"]
         if is_first():
-            write_bytes(path, save({"logps": logps}))
+            write_bytes(path, save(known))
     with together.agreed():
-        _check_finite(logps, pairs)
-    return [ReferencedPair(pair, *row) for pair, row in zip(pairs, logps.tolist(), strict=True)]
+        _check_finite(known["logps"], pairs)
+    tokens = torch.split(known["tokens"], _scored(pairs)) if by_token else [None] * len(pairs)
+    sums = zip(pairs, known["logps"].tolist(), tokens, strict=True)
+    return [ReferencedPair(pair, chosen, rejected, part) for pair, (chosen, rejected), part in sums]
 
 
 def cache_folder() -> Path:
@@ -64,14 +69,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FLIPGUARD_CACHE") or Path(home) / "flipguard")
 
 
-def _score(model: Any, pairs: Sequence[TokenRow], collator: PairCollator, mixed: torch.dtype | None) -> Tensor:
-    """[N, 2] sums in nats: chosen, rejected. Batches hold rows of similar length, so little is padding.
+def _score(
+    model: Any, pairs: Sequence[TokenRow], collator: PairCollator, mixed: torch.dtype | None
+) -> dict[str, Tensor]:
+    """[N, 2] sums in nats, chosen and rejected, and one after the other the tokens of all chosen completions.
 
-    Each process scores its share of the batches, which are the same for any number of processes.
+    Batches hold rows of similar length, so little is padding. Each process scores its share of the batches, which are
+    the same for any number of processes.
     """
     order = sorted(range(len(pairs)), key=lambda index: pairs[index].length)
     scorer, device = scorer_for(model), next(model.parameters()).device
     sums = torch.zeros(len(pairs), 2, dtype=torch.float64)
+    scored = _scored(pairs)
+    tokens = torch.zeros(sum(scored))
+    parts = torch.split(tokens, scored)
     batches = _batches(order, pairs)[together.number() :: together.count()]
     with (
         follow("reference log-probs", sum(map(len, batches)), unit="pair") as advance,
@@ -81,10 +92,17 @@ def _score(model: Any, pairs: Sequence[TokenRow], collator: PairCollator, mixed:
         for indices in batches:
             batch = collator.pad([pairs[index] for index in indices])
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
-            logps = logprobs.sequence_logps(scorer.token_logps(scorer.states(model, batch), batch))
-            sums[torch.tensor(indices)] = logps.double().cpu().view(2, -1).T
+            logps = scorer.token_logps(scorer.states(model, batch), batch)
+            sums[torch.tensor(indices)] = logprobs.sequence_logps(logps).double().cpu().view(2, -1).T
+            for index, row in zip(indices, logps.float().cpu(), strict=False):  # the first half: the chosen
+                parts[index].copy_(row[: scored[index]])
             advance(len(indices))
-    return together.summed(sums, device)
+    return {"logps": together.summed(sums, device), "tokens": together.summed(tokens, device)}
+
+
+def _scored(pairs: Sequence[TokenRow]) -> list[int]:
+    """Tokens of the first completions that are scored: all, but for the first one where there is no prompt."""
+    return [len(pair.completions[0]) - (not pair.prompt) for pair in pairs]
 
 
 def autocast(device: torch.device, mixed: torch.dtype | None) -> AbstractContextManager[Any]:
@@ -115,9 +133,11 @@ def _key(model: Any, pairs: Sequence[TokenRow], mixed: torch.dtype | None) -> st
     return digest.hexdigest()
 
 
-def _cached(path: Path, count: int) -> Tensor | None:
+def _cached(path: Path, pairs: Sequence[TokenRow], *, by_token: bool) -> dict[str, Tensor] | None:
     try:
-        logps = load_file(path)["logps"]
-    except (OSError, SafetensorError, KeyError):
+        known = load_file(path)
+    except (OSError, SafetensorError):
         return None  # absent, or damaged: computed anew
-    return logps if logps.shape == (count, 2) else None
+    shapes = {"logps": (len(pairs), 2)} | ({"tokens": (sum(_scored(pairs)),)} if by_token else {})
+    whole = {name: tuple(tensor.shape) for name, tensor in known.items()} == shapes
+    return known if whole else None

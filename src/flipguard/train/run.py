@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from flipguard.train.batches import PairCollator, Pairs
 from flipguard.train.callbacks import ProgressTold
 from flipguard.train.card import model_card
 from flipguard.train.data import TokenData, are_conversations, load_completions, load_pairs
+from flipguard.train.flagged import guard_weights
 from flipguard.train.folder import RunFolder
 from flipguard.train.guarded_loss import GuardedLoss, guarded_loss
 from flipguard.train.offline import OfflineTrainer, Reference
@@ -36,6 +38,7 @@ from flipguard.train.scoring import scorer_for
 from flipguard.train.selection import FlipSelection, load_prompts, why
 from flipguard.train.sft import sft_trainer
 from flipguard.train.together import agreed, from_first
+from flipguard.train.unpaired import UnpairedCollator, UnpairedLoss, load_mismatched
 from flipguard.weights import model_folder, weights_sha256
 
 
@@ -120,7 +123,11 @@ def _check_trained(trainer: Any, place: str) -> None:
 
 def _inputs(recipe: Recipe) -> dict[str, str]:
     """SHA-256 of the local files and model folders that decide the result; hub ids are told apart by their names."""
-    files = {"data.train": recipe.data.train, "data.eval": recipe.data.eval}
+    files = {
+        "data.train": recipe.data.train,
+        "data.eval": recipe.data.eval,
+        "constraint.flips": recipe.constraint.flips,
+    }
     if recipe.select is not None:
         files["select.prompts"] = str(recipe.select.prompts)
     found = {
@@ -161,16 +168,20 @@ def _preference(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, TokenD
         lora = arguments_of.lora_config(recipe, place=place)
         tokenizer, model = _tokenizer_and_model(recipe)
         objective = guarded_loss(recipe, place=place, precision=mixed or model.dtype)
-        data, evaluation = _load(load_pairs, recipe, tokenizer, models.context_length(model))
+        unpaired = isinstance(objective, UnpairedLoss)
+        loader = load_mismatched if unpaired else load_pairs
+        data, evaluation = _load(loader, recipe, tokenizer, models.context_length(model))
+        weights = _guard_weights(recipe, data, tokenizer, place)
         collator = PairCollator(tokenizer.pad_token_id)
         reference = _reference_model(recipe, model, tokenizer, objective).to(arguments.device)
         selection = _selection(recipe, tokenizer, arguments, place)
     if selection is not None:
         selection.ask_reference(reference)
-    seen, held_out = (
-        None if part is None else Pairs(with_reference(reference, part.rows, collator, mixed=mixed))
-        for part in (data, evaluation)
+    asked = partial(
+        with_reference, reference, collator=collator, mixed=mixed, by_token=recipe.constraint.gate == "token"
     )
+    seen = [replace(row, guard_weight=weight) for row, weight in zip(asked(data.rows), weights, strict=True)]
+    held_out = None if evaluation is None else Pairs(asked(evaluation.rows))
     set_seed(arguments.seed)
     with agreed(), _refused(place):
         policy = model if lora is None else peft.get_peft_model(model, lora)
@@ -181,11 +192,11 @@ def _preference(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, TokenD
             reference=Reference(reference, scorer_for(reference)) if _needs_distribution(objective) else None,
             model=policy,
             args=arguments,
-            train_dataset=seen,
+            train_dataset=Pairs(seen),
             eval_dataset=held_out,
-            data_collator=collator,
+            data_collator=UnpairedCollator(collator) if unpaired else collator,
             processing_class=tokenizer,
-            callbacks=[ProgressTold(recipe.algorithm)],
+            callbacks=[ProgressTold(recipe.algorithm), objective.guard.strength],
         )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
@@ -226,7 +237,7 @@ def _load(
     return data, held_out
 
 
-def _reference_model(recipe: Recipe, model: Any, tokenizer: Any, objective: GuardedLoss) -> Any:
+def _reference_model(recipe: Recipe, model: Any, tokenizer: Any, objective: GuardedLoss | UnpairedLoss) -> Any:
     """π_0: the model as it is now, or another one; a second copy only where its distribution is needed later."""
     if recipe.reference is None and not _needs_distribution(objective):
         return model
@@ -241,8 +252,16 @@ def _reference_model(recipe: Recipe, model: Any, tokenizer: Any, objective: Guar
     return reference.requires_grad_(requires_grad=False)
 
 
-def _needs_distribution(objective: GuardedLoss) -> bool:
-    return objective.guard.gate != "off" and objective.guard.divergence != "ce"
+def _guard_weights(recipe: Recipe, data: TokenData, tokenizer: Any, place: str) -> Sequence[float | None]:
+    """What multiplies gamma on each training row; None where nothing was measured."""
+    source, weight = recipe.constraint.flips, recipe.constraint.flip_weight
+    if source is None or weight is None:
+        return [None] * len(data.rows)
+    return guard_weights(data.rows, source, weight, tokenizer, place=place)
+
+
+def _needs_distribution(objective: GuardedLoss | UnpairedLoss) -> bool:
+    return objective.guard.spec.gate != "off" and objective.guard.spec.divergence != "ce"
 
 
 def _last_metrics(history: list[dict[str, float]]) -> dict[str, float]:
