@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from flipguard.evaluate.comparison import Pair, Proportion
+from flipguard.evaluate.forms import NO_TEXT
+from flipguard.evaluate.pairs import Pairs
 from flipguard.evaluate.stats import proportion
+from flipguard.records import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +26,18 @@ class Health:
 
 def health(pairs: Iterable[Pair], alpha: float = 0.05) -> Health | None:
     """Count both; None where the files hold neither."""
+    table = Pairs.of(pairs)
     identical, retest = _Count(), _Count()
-    for pair in pairs:
-        if pair.outcome != "invalid" and pair.old.completion is not None and pair.old.completion == pair.new.completion:
-            identical.add(differ=_apart(pair))
-        asked_again = [words for words in _by_order(pair) if len(words) > 1]
+    prints = zip(table.old.forms().prints, table.new.forms().prints, table.outcomes, strict=True)
+    scores = (table.old.scores, table.new.scores)
+    for row, (old, new, outcome) in enumerate(prints):
+        if old != new or old == NO_TEXT or outcome == "invalid":
+            continue
+        differ = _decided(table.verdicts[row]) if table.verdicts else scores[0][row] != scores[1][row]
+        if not differ or table.old.completions[row] == table.new.completions[row]:  # texts are read where that decides
+            identical.add(differ=differ)
+    for verdicts in table.verdicts:
+        asked_again = [words for words in _by_order(verdicts) if len(words) > 1]
         if asked_again:
             retest.add(differ=any(len(set(words)) > 1 for words in asked_again))
     if not identical.n and not retest.n:
@@ -49,14 +59,11 @@ class _Count:
         return proportion(self.k, self.n, alpha) if self.n else None
 
 
-def _apart(pair: Pair) -> bool:
-    """Whether the two answers got different grades, or a winner in any order."""
-    if pair.verdicts:
-        return any(verdict["winner"] in ("old", "new") for verdict in pair.verdicts)
-    return pair.old.score != pair.new.score
+def _decided(verdicts: Sequence[Verdict]) -> bool:
+    return any(verdict["winner"] in ("old", "new") for verdict in verdicts)
 
 
-def _by_order(pair: Pair) -> Iterator[list[str]]:
+def _by_order(verdicts: Sequence[Verdict]) -> Iterator[list[str]]:
     """The words of each order; those that failed are none."""
     for order in ("old_first", "new_first"):
-        yield [said["winner"] for said in pair.verdicts if said["order"] == order and said["winner"] != "invalid"]
+        yield [said["winner"] for said in verdicts if said["order"] == order and said["winner"] != "invalid"]
