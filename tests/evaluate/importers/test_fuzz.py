@@ -1,5 +1,6 @@
 """Damaged files of every format: a deliberate error or rows that are counted, never anything else."""
 
+import gzip
 import json
 import random
 import zipfile
@@ -138,6 +139,63 @@ def test_samples_with_any_value_in_any_place_are_refused_or_counted(tmp_path, da
     path = tmp_path / "x.json"
     path.write_text(json.dumps({**log, "eval": {**SPEC, **spec}}))
     assert read_or_say_why(path, "log.json") <= 4
+
+
+REAL = {
+    "inspect_ai_logs/log_formats.json": "",
+    "inspect_ai_logs/log_streaming.eval": "",
+    "inspect_ai_logs/2025-02-11T15-18-04-05-00_popularity_mj7khqpMM4GBCfVQozKgzB.eval": "",
+    "lm_eval_logs/samples_asdiv_llama3-8b-instruct_2024-08-21.jsonl.gz": "",
+    "lm_eval_logs/samples_negotiationtom_belief_qwen3-8b_runA.jsonl.gz": "",
+    "mt_bench/raw_phi3_gpt-4_pair.jsonl": "#phi-3",
+    "mt_bench/judgments_single.jsonl.gz": "#mistral-orpo",
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_files_that_were_damaged_are_refused_or_lose_rows_that_are_counted(shared, tmp_path, name):
+    whole = (shared / name).read_bytes()
+    path = tmp_path / Path(name).name
+    path.write_bytes(whole)
+    rows = read_or_say_why(Path(f"{path}{REAL[name]}"), "")
+    assert rows > 0
+    for seed in range(6):
+        chance = random.Random(seed)
+        damaged = bytearray(whole)
+        for _ in range(1 + 3 * (seed % 3)):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        path.write_bytes(damaged[: chance.randrange(1, len(whole))] if seed < 3 else damaged)
+        bad = BadLines(9)
+        try:
+            _, run = importers.read(Path(f"{path}{REAL[name]}"), Intake("first", None, bad))
+        except FlipGuardError as error:
+            assert "\n" not in str(error)
+            continue
+        taken = len(run.judgments if isinstance(run, Judged) else run.entries)
+        assert taken <= rows + 1  # a changed id is another id
+        assert seed < 3 or taken + len(bad.told) + run.duplicates >= rows
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"id": 2, "score": 1, "prompt": "\xff\xfe"}', b'{"id": 2\x00, "score": 1}', b"\xff"]
+)
+def test_a_line_that_is_no_utf_8_is_named_with_its_place(tmp_path, line):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'{"id": 1, "score": 1}\n' + line + b"\n")
+    with pytest.raises(FlipGuardError, match=r"x\.jsonl:2: not valid JSON"):
+        importers.read(path, Intake())
+    bad = BadLines(1)
+    assert len(importers.read(path, Intake(bad=bad))[1].entries) == 1
+    assert len(bad.told) == 1
+
+
+@pytest.mark.parametrize("name", [*ROWS, "log.json", "promptfoo.json", "array.json", "scores.csv"])
+def test_every_format_may_be_packed_with_gzip(whole, tmp_path, name):
+    name = name if "." in name else f"{name}.jsonl"
+    plain, packed = tmp_path / name, tmp_path / f"{name}.gz"
+    plain.write_bytes(whole[name])
+    packed.write_bytes(gzip.compress(whole[name]))
+    assert read_or_say_why(packed, name) == read_or_say_why(plain, name) >= 1
 
 
 def test_hostile_names_and_texts_reach_the_results_and_do_no_harm(tmp_path):
