@@ -129,6 +129,24 @@ def test_a_link_to_a_flip_opens_it(visit, report, pairs):
     assert page.locator(f"#{name} .id").text_content() == flip.id
 
 
+@pytest.mark.parametrize(("broken", "told"), [(False, "copied"), (True, "selected")])
+def test_an_id_is_copied_or_at_least_selected(visit, report, pairs, broken, told):
+    flip = next(pair for pair in pairs if pair.outcome == "negative_flip")
+    name = anchor(flip.id, flip.repeat)
+    page, said, _ = visit(report, fragment=f"#{name}")
+    copy = (
+        "() => Promise.reject(new Error('no'))"
+        if broken
+        else "(text) => { window.taken = text; return Promise.resolve(); }"
+    )
+    page.evaluate(f"Object.defineProperty(navigator, 'clipboard', {{ value: {{ writeText: {copy} }} }})")
+    page.locator(f"#{name} .tags button").click()
+    page.wait_for_timeout(100)
+    assert page.text_content(f"#{name} .tags button") == told
+    assert page.evaluate("window.taken ?? getSelection().toString()") == flip.id
+    assert said == []
+
+
 def test_the_script_marks_the_same_words_as_python(visit, pairs, make_comparison):
     """The worst flips are marked when the page is made, the others when they are opened: by the same rule."""
     page, said, _ = visit(html.render(make_comparison(pairs), pairs))

@@ -47,8 +47,14 @@
     button.type = "button";
     button.textContent = "copy id";
     button.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(card.querySelector(".id").textContent);
-      button.textContent = "copied";
+      const id = card.querySelector(".id");
+      try {
+        await navigator.clipboard.writeText(id.textContent);
+        button.textContent = "copied";
+      } catch {
+        getSelection().selectAllChildren(id);
+        button.textContent = "selected";
+      }
       setTimeout(() => { button.textContent = "copy id"; }, 1500);
     });
     line.append(button);
