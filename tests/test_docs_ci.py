@@ -44,7 +44,7 @@ def write_runs(folder, *, broken, n=900):
     for name in ("old", "new", "old_again"):
         worse = broken if name == "new" else 0
         rows = [
-            {"id": i, "score": 0.3 if i < worse else 0.9, "completion": f"{name} {i}", "category": topic(i)}
+            {"id": i, "score": 0.3 if i * 7919 % n < worse else 0.9, "completion": f"{name} {i}", "category": topic(i)}
             for i in range(n)
         ]
         (folder / "runs" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -100,10 +100,11 @@ def test_the_other_pipeline_runs_and_finds_its_test_cases(project):
 @pytest.mark.slow
 def test_every_shell_example_runs(project):
     told = [shell(project, script) for script in SCRIPTS]
-    assert [code for code, _ in told] == [0, 0, 0]
+    assert [code for code, _ in told] == [0, 0, 0, 0]
     assert "the update may go out" in told[0][1]
     assert told[1][1].startswith("390 prompts")
-    assert "excess negative flip rate" in told[2][1]
+    assert "however often one looked" in " ".join(told[2][1].split())
+    assert "excess negative flip rate" in told[3][1]
 
 
 @pytest.mark.slow

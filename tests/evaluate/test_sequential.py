@@ -102,6 +102,23 @@ def test_a_growing_file_passes_once_and_stays_passed(write):
     assert f"1 of the first {late.sequential.n} answers" in late.reason
 
 
+def test_what_was_looked_at_stays_where_it_was_though_the_old_run_lists_prompts_otherwise(write):
+    """Answers arrive in random order; a late one must not slip in between those that were bet on."""
+    order = list(range(300))
+    random.Random(5).shuffle(order)
+    old = write("old.jsonl", [{"id": i, "correct": True} for i in range(300)])
+    broken = set(order[:8])
+    options = Options(max_nfr=0.1, sequential=True, max_unmatched=1.0)
+
+    def look(n):
+        new = write("new.jsonl", [{"id": i, "correct": i not in broken} for i in order[:n]])
+        return compare_files(old, new, options).comparison.sequential
+
+    first = look(60)
+    assert (first.verdict, first.k) == ("fail", first.n)
+    assert look(300) == look(120) == first
+
+
 def test_invalid_pairs_are_passed_over_but_too_many_of_them_are_invalid(write):
     path = judgments(write, ["invalid", "old"] * 40)
     assert compare_files(path, None, Options(max_nfr=0.1, sequential=True)).comparison.verdict == "invalid"

@@ -42,13 +42,17 @@ class Companion:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What was read besides the two runs, `base` being the old model's; `labels` is None where there are none."""
+    """What was read besides the two runs, `base` being the old model's; `labels` is None where there are none.
+
+    `arrived` are the new run's keys in the order of its file; empty where one file holds both sides.
+    """
 
     base: Run | Judged
     companions: Mapping[str, Companion] = field(default_factory=dict)
     judges: Sequence[tuple[str, Judged]] = ()
     labels: Mapping[Key, Outcome] | None = None
     labels_path: Path | None = None
+    arrived: Sequence[Key] = ()
 
     def inputs(self) -> list[dict[str, Any]]:
         """The files with their hash, for the provenance; one of several judges stands there once for each."""
@@ -75,8 +79,9 @@ class Further:
     also: Sequence[str] = ()
     labels: str | None = None
 
-    def read(self, base: Run | Judged, intake: Intake, format_name: str | None, *, margin: float) -> Files:
-        """All of them; the further runs paired with the old model of `base`, by the option that named them."""
+    def read(self, runs: Sequence[Run | Judged], intake: Intake, format_name: str | None, *, margin: float) -> Files:
+        """All of them; the further runs paired with the old model of `runs`, by the option that named them."""
+        base, newest = runs[0], runs[-1]
         named = {"floor": self.floor, "against": self.against}
         companions = {
             option: accompany(option, path, base, intake, format_name, margin=margin)
@@ -90,6 +95,7 @@ class Further:
             read_judges(base, self.also, intake),
             None if labels is None else read_labels(labels),
             labels,
+            tuple(newest.entries) if isinstance(newest, Run) else (),
         )
 
 

@@ -134,7 +134,7 @@ def compare_files(old: Path, new: Path | None, options: Options, *, command: Seq
         margin = options.margin if metric == "score" else 0.0
         aligned = _align(runs, old, margin, options.changed_targets)
         further = Further(options.floor, options.against, options.also, options.labels)
-        files = further.read(runs[0][1], intake, options.format, margin=margin)
+        files = further.read([run for _, run in runs], intake, options.format, margin=margin)
     names = _names([run for _, run in runs], (old, new))
     comparison = compare(
         aligned.pairs, aligned.alignment, old=names[0], new=names[1], metric=metric, margin=margin, alpha=options.alpha

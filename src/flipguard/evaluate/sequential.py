@@ -8,19 +8,21 @@ grow on average, so it ever reaches 1/alpha with probability alpha at most, howe
 depend on the counts alone.
 
 The pairs must come in random order, one independent prompt each: a file sorted by difficulty decides by its first
-lines. Pairs that share a cluster or a prompt are refused: each of them would be bet on as if it were news.
+lines. Two runs are taken in the order of the new one, whose answers come one by one. Pairs that share a cluster or a
+prompt are refused: each of them would be bet on as if it were news.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from flipguard.errors import FlipGuardError, shown
 from flipguard.evaluate.comparison import Pair
 from flipguard.evaluate.pairs import Pairs
+from flipguard.evaluate.runs import Key
 
 SHIFTS = tuple(0.25 * step for step in range(1, 13))  # alternatives bet on, in log odds from the limit
 Course = Literal["pass", "fail", "continue"]
@@ -68,8 +70,14 @@ def sequential(flips: Iterable[bool], limit: float, alpha: float = 0.05) -> Sequ
     return Sequential(limit, alpha, "continue", None, n, k, high, low)
 
 
-def decide_early(pairs: Iterable[Pair], limit: float | None, alpha: float) -> Sequential:
-    """The sequential verdict on valid pairs, in the order of the file; a limit there must be.
+def decide_early(pairs: Iterable[Pair], limit: float | None, alpha: float, arrived: Sequence[Key] = ()) -> Sequential:
+    """The sequential verdict on valid pairs in the order in which they came, so that what was seen stays as it was.
+
+    Args:
+        pairs: matched pairs.
+        limit: on the NFR; there must be one.
+        alpha: error of either verdict.
+        arrived: id and repeat in the order in which the new answers came; the order of `pairs` where it is empty.
 
     Raises:
         FlipGuardError: there is no limit, or it leaves nothing to bet on, or pairs are not independent.
@@ -78,7 +86,9 @@ def decide_early(pairs: Iterable[Pair], limit: float | None, alpha: float) -> Se
         given = "is missing" if limit is None else shown(limit)
         raise FlipGuardError(f"--sequential: --max-nfr {given}. Choose a limit between 0 and 1, both excluded.")
     table = Pairs.of(pairs)
-    valid = [outcome for outcome in table.outcomes if outcome != "invalid"]
+    outcomes = dict(zip(table.old.order, table.outcomes, strict=True))
+    in_order = [outcomes[key] for key in arrived if key in outcomes] if arrived else table.outcomes
+    valid = [outcome for outcome in in_order if outcome != "invalid"]
     groups = {group for group, outcome in zip(table.groups(), table.outcomes, strict=True) if outcome != "invalid"}
     shared = len(valid) - len(groups)
     if shared:

@@ -56,7 +56,7 @@ def measure(
         rival=None if other is None else rival(other.name, pairs, other.pairs, how),
         refusals=refusals.count(pairs, options.refusal_detector, how=how),
         shifts=shifts.measure(pairs, how),
-        sequential=decide_early(pairs, options.max_nfr, alpha) if options.sequential else None,
+        sequential=decide_early(pairs, options.max_nfr, alpha, files.arrived) if options.sequential else None,
         agreement=_agreement(pairs, files, options),
         labels=None if files.labels is None else correct(pairs, files.labels, alpha),
     )
