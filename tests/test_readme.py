@@ -4,11 +4,13 @@ import json
 import re
 import shlex
 from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
 from flipguard.cli import main
+from flipguard.objective.preference import PREFERENCE_LOSSES
 from flipguard.train.recipe import ConstraintSpec, DataSpec, Recipe, load_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -57,6 +59,17 @@ def test_the_recipe_it_shows_is_a_recipe(tmp_path):
 def test_every_file_it_links_to_is_there():
     for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_training_page_has_a_row_for_every_loss_with_its_defaults():
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    for name, row in PREFERENCE_LOSSES.items():
+        (cells,) = [line.split(" | ") for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+        shown = dict(re.findall(r"`(\w+)` ([\w.]+)", cells[2]))
+        parameters = {key: item for key, item in signature(row.function).parameters.items() if key != "logps"}
+        defaults = {key: 0.1 if item.default is item.empty else item.default for key, item in parameters.items()}
+        assert shown == {key: str(value).lower() for key, value in defaults.items()}, name
+        assert ("asks no π₀" in cells[1]) is row.reference_free, name
 
 
 def test_the_training_page_names_every_metric_and_key():
