@@ -153,12 +153,14 @@ def test_loss_and_gradients_are_trls_plus_the_term_by_hand(way, make_trainer, ma
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 @pytest.mark.parametrize("gate", ["flip", "always"])
 def test_gates_reductions_and_epsilon_mean_what_they_say(gate, reduction, make_trainer, shifted):
-    trainer = make_trainer(gamma=0.3, gate=gate, reduction=reduction, epsilon=0.2)
+    epsilon = 1.0
+    trainer = make_trainer(gamma=0.3, gate=gate, reduction=reduction, epsilon=epsilon)
     batch = batch_of(trainer)
     ref = reference_by_hand(trainer, batch)
-    shifted(trainer.model)
-    options = {"gate": gate, "reduction": reduction, "epsilon": 0.2}
-    term, _ = term_by_hand(trainer, batch, ref, gamma=0.3, **options)
+    shifted(trainer.model, 0.1)
+    options = {"gate": gate, "reduction": reduction}
+    term, rate = term_by_hand(trainer, batch, ref, gamma=0.3, epsilon=epsilon, **options)
+    assert 0 < rate < term_by_hand(trainer, batch, ref, gamma=0.3, **options)[1], "epsilon made no difference"
     assert_equal(trainer, batch, term)
 
 

@@ -75,7 +75,7 @@ class Guard:
         """
         policy = token_logps.sum(dim=1)
         ref = ref_logps.to(policy)
-        flipped = wanted & flips.likelihood_flips(ref, policy, epsilon=self.epsilon, tolerance=self.tolerance)
+        flipped = flips.likelihood_flips(ref, policy, epsilon=self.epsilon, tolerance=self.tolerance)
         gamma = 0.0 if self.gate == "off" else self.gamma
         term = None
         if gamma:
