@@ -1,6 +1,7 @@
 """The A/A floor: its size where theory knows it, and the interval of what the update adds."""
 
 import random
+from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
@@ -9,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize_scalar
 
+from flipguard.errors import DataError
 from flipguard.evaluate.align import align
+from flipguard.evaluate.compare import Options, compare_files
 from flipguard.evaluate.comparison import Answer, Pair
 from flipguard.evaluate.floor import floor, tango
 from flipguard.evaluate.outcomes import scored
@@ -124,3 +127,12 @@ def test_repeats_that_agree_do_not_narrow_the_excess():
 def scores(worse, n):
     old, new = Answer(1.0), Answer(0.0)
     return [scored(old, new if i < worse else old) for i in range(n)]
+
+
+def test_the_old_run_by_its_name_in_a_file_of_several_is_no_second_sample(write):
+    models = ("old", "new", "again")
+    path = write("runs.jsonl", [{"id": i, "model": model, "score": i} for i in range(4) for model in models])
+    old, new, again = (Path(f"{path}#{model}") for model in models)
+    with pytest.raises(DataError, match=r"--floor .*#old: is the old model's run itself"):
+        compare_files(old, new, Options(floor=old))
+    assert compare_files(old, new, Options(floor=again)).comparison.floor["nfr"]["n"] == 4

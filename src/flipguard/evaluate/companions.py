@@ -99,6 +99,10 @@ class Further:
         )
 
 
+def _old_name(base: Run | Judged) -> str:
+    return base.name if isinstance(base, Run) else base.old
+
+
 def accompany(
     option: str, path: Path, base: Run | Judged, intake: Intake, format_name: str | None, *, margin: float
 ) -> Companion:
@@ -115,6 +119,8 @@ def accompany(
     if any(path.exists() and path.samefile(file) for file in base.files):
         raise DataError(f"--{option} {path}: is the file that is compared. Name another run's file.")
     found, run = importers.read(path, intake, format_name)
+    if isinstance(run, Run) and run.name == _old_name(base) and run.files[0].samefile(base.files[0]):
+        raise DataError(f"--{option} {path}: is the old model's run itself. Name another run.")
     if run.metric != base.metric:
         raise DataError(
             f"--{option} {path}: is graded by '{run.metric}', {base.files[0]} by '{base.metric}': not the same scale. "
