@@ -2,13 +2,15 @@
 
 Where all outcomes can be counted the share is exact (runs: all), else it is simulated. `nominal` is what is promised:
 for intervals and bounds a coverage, to be reached or exceeded; for `error` rows the largest error that is allowed.
-Rows named "not ours" show what the usual shortcuts would do on the same data. About two minutes.
+Rows named "not ours" show what the usual shortcuts would do on the same data. All of them take about five minutes;
+`python benchmarks/coverage.py cluster_tests severity` appends these only.
 """
 
 import csv
 import math
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,11 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from flipguard.evaluate import stats
-from flipguard.evaluate.bootstrap import clustered
+from flipguard.evaluate.bootstrap import clustered, clusters_to_decide
 from flipguard.evaluate.change import change
 from flipguard.evaluate.comparison import Answer, Outcome, Pair
+from flipguard.evaluate.depth import Measure, depth
 from flipguard.evaluate.floor import floor, tango
 from flipguard.evaluate.outcomes import scored
+from flipguard.evaluate.sampling import Sampling
 
 HERE = Path(__file__).parent
 FIELDS = ["date", "commit", "python", "statistic", "n", "p", "nominal", "measured", "runs"]
@@ -36,7 +40,7 @@ def main() -> None:
         writer = csv.writer(file)
         if fresh:
             writer.writerow(FIELDS)
-        for rows in (proportions, gate, paired_shares, mean_change, clusters, clustered_excess):
+        for rows in [part for part in PARTS if part.__name__ in sys.argv[1:] or len(sys.argv) == 1]:
             for statistic, n, p, nominal, measured, runs in rows():
                 shown = [statistic, n, f"{p:.4g}", f"{nominal:.4g}", f"{measured:.4f}", runs]
                 writer.writerow([today, commit, platform.python_version(), *shown])
@@ -126,6 +130,91 @@ def clustered_excess() -> Iterator[Row]:
             held += excess["low"] <= worse - floored <= excess["high"]
         where = f"{many} clusters of 5, alike 0.5"
         yield f"excess, {where}", many * 5, worse - floored, 0.95, held / CLUSTERED, str(CLUSTERED)
+
+
+def excess_gate() -> Iterator[Row]:
+    """How often the excess passes at its limit by the one-sided end of Tango's interval, or fails there."""
+    for n in (100, 200):
+        for first, second in ((0.1, 0.05), (0.3, 0.25)):
+            passed = failed = 0.0
+            for one in range(n + 1):
+                for other in range(n - one + 1):
+                    chance = _trinomial((one, other, n - one - other), (first, second, 1 - first - second))
+                    if chance > 1e-9:
+                        lower, upper = tango(one, other, n, 0.1)
+                        passed += chance * (upper <= first - second)
+                        failed += chance * (lower > first - second)
+            where = f"floor {second:g}"
+            yield f"error: excess passes at its limit, {where}", n, first - second, 0.05, passed, "all"
+            yield f"error: excess fails at its limit, {where}", n, first - second, 0.05, failed, "all"
+
+
+def cluster_tests() -> Iterator[Row]:
+    """As many better as worse, clusters alike by 0.5: how often a test at 5 % rejects; and a category's interval."""
+    rng = np.random.default_rng(4)
+    how = Sampling(clusters=True)
+    for many, size, p in ((30, 5, 0.2), (100, 3, 0.1)):
+        ours, exact, held, where = 0, 0, 0, f"{many} clusters of {size}, alike 0.5"
+        for run in range(CLUSTERED):
+            moved, way = _flips(rng, many, size, p, 0.5), rng.choice([-1, 1], many)
+            pairs = _repeats(moved, size)
+            flips = [pair for pair in pairs if pair.outcome == "negative_flip"]
+            better = [pair for pair in flips if way[pair.id] > 0]
+            worse = [pair for pair in flips if way[pair.id] < 0]
+            ours += how.test(better, worse, "net")[0] <= 0.05
+            exact += stats.mcnemar(len(worse), len(better)) <= 0.05
+            share = Sampling(seed=run, clusters=True).share(flips, pairs, "share")
+            held += share.low <= p <= share.high
+        n, runs = many * size, str(CLUSTERED)
+        yield f"error: signs of clusters, {where}", n, 0, 0.05, ours / CLUSTERED, runs
+        yield f"error: exact McNemar (not ours), {where}", n, 0, 0.05, exact / CLUSTERED, runs
+        yield f"share over clusters, {where}", n, p, 0.95, held / CLUSTERED, runs
+
+
+def severity() -> Iterator[Row]:
+    """Bounds of the mean drop and of the flips' mean and 90 % quantile; p is the true value. Drops are exponential."""
+    rng = np.random.default_rng(5)
+    for n, flips in ((200, 0.05), (500, 0.2)):
+        truth: dict[Measure, float] = {"mean": 0.2 * flips, "mean_flip": 0.2, "p90": -0.2 * math.log(0.1)}
+        told = []
+        for run in range(CLUSTERED):
+            drops = np.where(rng.random(n) < flips, rng.exponential(0.2, n), 0.0)
+            told.append(depth(_scores(-drops), 0.0, seed=run).bounds)
+        for name, value in truth.items():
+            seen = [bounds[name] for bounds in told if name in bounds]
+            above, below = [one.upper >= value for one in seen], [one.lower <= value for one in seen]
+            where = f"{flips:.0%} of pairs fall"
+            yield f"severity {name} upper bound, {where}", n, value, 0.95, np.mean(above), str(len(seen))
+            yield f"severity {name} lower bound, {where}", n, value, 0.95, np.mean(below), str(len(seen))
+
+
+def clusters_asked_for() -> Iterator[Row]:
+    """How often as many clusters as an inconclusive verdict asks for do decide; p is the rate, the limit twice that."""
+    rng = np.random.default_rng(6)
+    for many, size, p, alike in ((60, 5, 0.05, 0.3), (50, 10, 0.02, 0.2), (100, 2, 0.05, 0.5)):
+        pilot = _flips(rng, many, size, p, alike)
+        while pilot.sum() != round(p * many * size):
+            pilot = _flips(rng, many, size, p, alike)
+        share = stats.proportion(int(pilot.sum()), many * size)
+        needed = clusters_to_decide(share, clustered(_repeats(pilot, size)), 2 * p)
+        decided = [
+            clustered(_repeats(_flips(rng, needed, size, p, alike), size), seed=run, draws=499).nfr.upper <= 2 * p
+            for run in range(100)
+        ]
+        yield (
+            f"decides with the {needed} clusters asked for, alike {alike}",
+            many * size,
+            p,
+            0.8,
+            np.mean(decided),
+            "100",
+        )
+
+
+PARTS = (
+    proportions, gate, paired_shares, mean_change, clusters, clustered_excess,
+    excess_gate, cluster_tests, severity, clusters_asked_for,
+)  # fmt: skip
 
 
 def _binomial(n: int, p: float) -> np.ndarray:

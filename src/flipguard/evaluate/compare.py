@@ -143,7 +143,7 @@ def compare_files(old: Path, new: Path | None, options: Options, *, command: Seq
     verdict, reason = decide(
         comparison, max_nfr=options.max_nfr, max_unmatched=options.max_unmatched, max_invalid=options.max_invalid
     )
-    told = notes(aligned, intake.bad, comparison.companions)
+    told = notes(aligned, intake.bad, comparison)
     inputs = [*(given for name, run in runs for given in run_inputs(name, run)), *files.inputs()]
     facts = {"metric": metric, **reading(aligned, intake.bad), "notes": told}
     comparison = replace(

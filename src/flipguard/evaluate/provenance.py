@@ -12,14 +12,14 @@ from typing import Any
 
 from flipguard import __version__
 from flipguard.evaluate.align import Aligned
-from flipguard.evaluate.comparison import Coverage
+from flipguard.evaluate.comparison import Comparison, Coverage
 from flipguard.evaluate.intake import BadLines
 from flipguard.evaluate.runs import Judged, Run
 
 SHOWN_BAD_LINES = 20
 
 
-def notes(aligned: Aligned, bad: BadLines, companions: Sequence[Coverage] = ()) -> list[str]:
+def notes(aligned: Aligned, bad: BadLines, comparison: Comparison) -> list[str]:
     """What the reader of the verdict must know beside it, one sentence each."""
     pairs = aligned.pairs
     shared = 0 if pairs.independent() else len(pairs) - len(set(pairs.groups()))
@@ -32,8 +32,24 @@ def notes(aligned: Aligned, bad: BadLines, companions: Sequence[Coverage] = ()) 
         (single, "Pairs judged in one order only, so that position bias is not controlled: {:,}."),
         (shared, "Pairs that share a cluster with another, so clusters set the bound: {:,}."),
     ]
-    partly = [_partly(run) for run in companions if run.alignment.only_old or run.alignment.only_new or run.invalid]
-    return [*(sentence.format(count) for count, sentence in told if count), *aligned.notes, *partly]
+    partly = [
+        _partly(run) for run in comparison.companions if run.alignment.only_old or run.alignment.only_new or run.invalid
+    ]
+    return [
+        *(sentence.format(count) for count, sentence in told if count),
+        *aligned.notes,
+        *partly,
+        *_alone(comparison),
+    ]
+
+
+def _alone(comparison: Comparison) -> list[str]:
+    """What still takes pairs for independent where they are not."""
+    if comparison.clustered is None or (comparison.labels is None and comparison.agreement is None):
+        return []
+    return [
+        "The intervals of judges side by side and of human labels take pairs for independent, so they are too narrow."
+    ]
 
 
 def _partly(run: Coverage) -> str:
