@@ -121,3 +121,12 @@ def test_selecting_needs_an_evaluation(selecting, tmp_path):
     path.write_text(json.dumps(recipe | {"algorithm": "sft"}))
     with pytest.raises(FlipGuardError, match="select: has no meaning for 'sft'"):
         train(path)
+
+
+def test_shared_out_weights_are_not_asked_and_loaded_everywhere(selecting, make_recipe, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(FlipGuardError, match=r"select: cannot ask a model whose weights are shared out\. Use DDP"):
+        train(selecting())
+    monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "true")
+    with pytest.raises(FlipGuardError, match="Set fsdp_cpu_ram_efficient_loading: false"):
+        train(make_recipe())

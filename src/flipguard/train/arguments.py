@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import peft
 import torch
+from accelerate.utils import parse_flag_from_env
 from transformers import TrainingArguments
 from trl import RewardConfig, SFTConfig
 
 from flipguard.errors import RecipeError
 from flipguard.train.checking import converted
+from flipguard.train.models import is_adapter
 from flipguard.train.recipe import Recipe
 from flipguard.train.selection import METRIC
 
@@ -37,6 +40,7 @@ LEAST = {
     "seed": (0, "at least 0"),
 }
 BY_SELECT = {"load_best_model_at_end": True, "metric_for_best_model": METRIC, "greater_is_better": False}
+REPORTERS = {"tensorboard", "wandb", "trackio", "mlflow"}  # of report_to, those named like their package
 NO_EFFECT = {
     "label_smoothing_factor",
     "restore_callback_states_from_checkpoint",
@@ -68,6 +72,9 @@ def training_arguments(recipe: Recipe, *, place: str) -> Any:
         arguments = kind(**values)
     except (ValueError, TypeError, ImportError) as error:
         raise RecipeError(f"{place}: trainer: {str(error).strip().splitlines()[0]}") from None
+    for name in arguments.report_to:
+        if name in REPORTERS and importlib.util.find_spec(name) is None:
+            raise RecipeError(f"{place}: trainer.report_to: needs the package {name!r}. Install it: pip install {name}")
     if arguments.eval_strategy != "no" and recipe.data.eval is None:
         raise RecipeError(f"{place}: trainer.eval_strategy: there is nothing to evaluate on; set data.eval.")
     return arguments
@@ -86,6 +93,29 @@ def lora_config(recipe: Recipe, *, place: str) -> Any:
         return peft.LoraConfig(**{"task_type": "SEQ_CLS" if recipe.algorithm == "reward" else "CAUSAL_LM", **given})
     except (ValueError, TypeError) as error:
         raise RecipeError(f"{place}: peft: {str(error).strip().splitlines()[0]}") from None
+
+
+def check_launch(recipe: Recipe, arguments: Any, *, place: str) -> None:
+    """Refuse what cannot be done where the launcher shares out the weights (ZeRO-3, FSDP).
+
+    Raises:
+        RecipeError: answering prompts, merging an adapter, or loading in one process alone was asked for.
+    """
+    fsdp = bool(arguments.fsdp) or parse_flag_from_env("ACCELERATE_USE_FSDP")
+    zero3 = arguments.deepspeed_plugin is not None and arguments.deepspeed_plugin.zero_stage == 3
+    if not fsdp and not zero3:
+        return
+    if recipe.select is not None:
+        raise RecipeError(f"{place}: select: cannot ask a model whose weights are shared out. Use DDP or ZeRO-2.")
+    if recipe.peft is not None and is_adapter(recipe.model):
+        raise RecipeError(
+            f"{place}: model: is an adapter, which cannot be merged in shared-out weights. Merge it first."
+        )
+    if fsdp and parse_flag_from_env("FSDP_CPU_RAM_EFFICIENT_LOADING"):
+        raise RecipeError(
+            f"{place}: the launch configuration loads the model in one process alone; every process asks it what the "
+            "reference says. Set fsdp_cpu_ram_efficient_loading: false."
+        )
 
 
 def mixed_precision(arguments: Any) -> torch.dtype | None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import AutoPeftModelForCausalLM
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from peft import AutoPeftModelForCausalLM, prepare_model_for_kbit_training
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.integrations import deepspeed
 from transformers.utils import logging
 
 from flipguard.errors import ModelError, shown
@@ -29,6 +33,8 @@ def load_model(spec: ModelSpec) -> Any:
     """
     dtype = "auto" if spec.dtype == "auto" else getattr(torch, spec.dtype)
     chosen = {} if spec.attn_implementation is None else {"attn_implementation": spec.attn_implementation}
+    if spec.quantization is not None:
+        return _quantized(spec, dtype=dtype, **chosen)
     if is_adapter(spec):
         model = _load(AutoPeftModelForCausalLM, spec, dtype=dtype, **chosen).merge_and_unload()
         return model.requires_grad_(requires_grad=True).eval()
@@ -39,6 +45,25 @@ def load_model(spec: ModelSpec) -> Any:
     if model._hf_peft_config_loaded:  # noqa: SLF001 - the only mark transformers leaves
         raise ModelError(f"{spec.path}: is an adapter. Download it, so that it can be merged into its base.")
     return model.requires_grad_(requires_grad=True).eval()
+
+
+def _quantized(spec: ModelSpec, **chosen: Any) -> Any:
+    """Weights in 4 bits, frozen, where the GPU is; the rest of the model is made ready for an adapter."""
+    if not torch.cuda.is_available():
+        raise ModelError(f"{spec.path}: quantization nf4 needs a GPU, and there is none here. Remove the key.")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError(f"{spec.path}: quantization nf4 needs bitsandbytes: pip install 'flipguard[qlora]'")
+    if is_adapter(spec):
+        raise ModelError(f"{spec.path}: is an adapter, and 4-bit weights cannot take it in. Name a whole model.")
+    four_bits = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    place = {"": torch.cuda.current_device()}
+    model = _load(AutoModelForCausalLM, spec, quantization_config=four_bits, device_map=place, **chosen)
+    return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False).eval()
 
 
 def is_adapter(spec: ModelSpec) -> bool:
@@ -77,7 +102,21 @@ def fingerprint(model: Any) -> str:
 def _load(kind: Any, spec: ModelSpec, **options: Any) -> Any:
     model_folder(spec.path)
     try:
-        return kind.from_pretrained(spec.path, revision=spec.revision, **options)
+        with _whole():
+            return kind.from_pretrained(spec.path, revision=spec.revision, **options)
     except Exception as error:  # noqa: BLE001 - the hub, safetensors and transformers raise dozens of types here
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(f"{spec.path}: cannot be loaded ({shown(reason, 200)}).") from None
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Every process loads all weights, also with ZeRO-3, which shares them out later: π_0 is asked before that."""
+    kept = deepspeed._hf_deepspeed_config_weak_ref  # noqa: SLF001 - there is a setter and no getter
+    config = None if kept is None else kept()
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if config is not None:
+            deepspeed.set_hf_deepspeed_config(config)

@@ -47,12 +47,14 @@ class ModelSpec:
     """Which weights: a folder, or a hub id with an optional revision.
 
     Training keeps weights in float32 unless told otherwise; `trainer.bf16` computes in bfloat16 on top of that.
+    `quantization: nf4` keeps them in 4 bits, on a GPU, and trains an adapter (QLoRA, arXiv 2305.14314).
     """
 
     path: str
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     attn_implementation: str | None = None
+    quantization: Literal["nf4"] | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -132,6 +134,8 @@ def load_recipe(path: Path, overrides: dict[str, str] | None = None) -> Recipe:
     place = checking.Place(str(path), frozenset(overrides or {}))
     recipe: Recipe = checking.build(Recipe, content, place)
     _check_folders(recipe, place)
+    if recipe.model.quantization is not None and recipe.peft is None:
+        raise RecipeError(f"{place.of('model.quantization')}: 4-bit weights cannot be trained. Add a section 'peft'.")
     for section in NEEDS_A_REFERENCE:
         if recipe.algorithm in UNGUARDED and section in content:
             raise RecipeError(f"{path}: {section}: has no meaning for '{recipe.algorithm}'; remove the section.")

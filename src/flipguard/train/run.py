@@ -70,6 +70,7 @@ def train(
     with agreed():
         recipe = load_recipe(path, overrides)
         arguments = arguments_of.training_arguments(recipe, place=place)  # here several processes find each other
+        arguments_of.check_launch(recipe, arguments, place=place)
     folder = from_first(lambda: RunFolder(recipe.output_dir, recipe, _inputs(recipe)))
     if from_first(lambda: resume and not overwrite and folder.is_finished()):
         return Trained(folder.path, "", {}, already_done=True)
@@ -173,7 +174,9 @@ def _preference(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, TokenD
         data, evaluation = _load(loader, recipe, tokenizer, models.context_length(model))
         weights = _guard_weights(recipe, data, tokenizer, place)
         collator = PairCollator(tokenizer.pad_token_id)
-        reference = _reference_model(recipe, model, tokenizer, objective).to(arguments.device)
+        reference = _reference_model(recipe, model, tokenizer, objective)
+        if (recipe.reference or recipe.model).quantization is None:  # 4-bit weights are on the GPU already
+            reference = reference.to(arguments.device)
         selection = _selection(recipe, tokenizer, arguments, place)
     if selection is not None:
         selection.ask_reference(reference)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from transformers import GenerationConfig, TrainerCallback
 
 from flipguard.errors import DataError, JudgeError, RecipeError, shown
@@ -143,7 +142,7 @@ class FlipSelection(TrainerCallback):
             RecipeError: not one of its answers can be graded.
         """
         self.old = self._graded(reference)
-        graded = sum(gather_object([sum(one.score is not None for _, one in self.old)]))
+        graded = sum(together.gathered(sum(one.score is not None for _, one in self.old)))
         with together.agreed():
             if not graded:
                 raise RecipeError(f"select.scorer: {self.spec.scorer} graded not one answer of the reference.")
@@ -160,7 +159,7 @@ class FlipSelection(TrainerCallback):
         """Answer, grade, count flips over all processes; put the result beside the other metrics."""
         pairs = zip(self.old, self._graded(model), strict=True)
         mine = Counter(_outcome(old, new, self.spec.margin) for old, new in pairs)
-        total = sum((Counter(one) for one in gather_object([dict(mine)])), Counter())
+        total = sum(together.gathered(mine), Counter())
         told = rates(total, self.spec.min_win_rate)
         self.log(dict(told))
         if metrics is not None:

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
-from accelerate.utils import broadcast_object_list, gather_object, reduce
-from torch import Tensor
+from torch import Tensor, distributed
 
 from flipguard.errors import FlipGuardError, ToldElsewhereError, told
 from flipguard.processes import is_first, is_first_here
@@ -18,12 +17,12 @@ T = TypeVar("T")
 
 def count() -> int:
     """How many processes have found each other; 1 where none was looked for."""
-    return torch.distributed.get_world_size() if _joined() else 1
+    return distributed.get_world_size() if _joined() else 1
 
 
 def number() -> int:
     """Which of them this is, from 0."""
-    return torch.distributed.get_rank() if _joined() else 0
+    return distributed.get_rank() if _joined() else 0
 
 
 @contextmanager
@@ -45,7 +44,7 @@ def agreed() -> Iterator[None]:
         if mine is not None:
             raise mine
         return
-    messages = gather_object([None if mine is None else told(mine)])
+    messages = gathered(None if mine is None else told(mine))
     wrong = [(index, message) for index, message in enumerate(messages) if message is not None]
     if wrong and not is_first():
         raise ToldElsewhereError from mine
@@ -61,20 +60,34 @@ def from_first(make: Callable[[], T]) -> T:
     with agreed():
         if is_first():
             made = [make()]
-    result: T = broadcast_object_list(made)[0] if _joined() else made[0]
+    if _joined():
+        distributed.broadcast_object_list(made)
+    result: T = made[0]
     return result
+
+
+def gathered(value: T) -> list[T]:
+    """The values of all processes, in their order."""
+    found: list[Any] = [value] * count()
+    if _joined():
+        distributed.all_gather_object(found, value)
+    return found
 
 
 def meet() -> None:
     """Wait until every process is here."""
     if _joined():
-        torch.distributed.barrier()
+        distributed.barrier()
 
 
 def summed(tensor: Tensor, device: torch.device) -> Tensor:
     """The sum over all processes of a CPU tensor; it travels by way of `device`."""
-    return reduce(tensor.to(device), reduction="sum").cpu() if _joined() else tensor
+    if not _joined():
+        return tensor
+    total = tensor.to(device, copy=True)
+    distributed.all_reduce(total)
+    return total.cpu()
 
 
 def _joined() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
+    return distributed.is_available() and distributed.is_initialized()

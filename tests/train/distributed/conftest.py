@@ -21,7 +21,7 @@ def start(*words, launcher=TORCHRUN, **environment):
 
 def finish(process):
     """(exit code, standard output, standard error)."""
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=240)
     return process.returncode, output, errors
 
 
@@ -36,5 +36,5 @@ def kill(process):
 
 @pytest.fixture
 def launch():
-    """start, finish and kill."""
-    return SimpleNamespace(start=start, finish=finish, kill=kill)
+    """start, finish and kill; and torchrun itself."""
+    return SimpleNamespace(start=start, finish=finish, kill=kill, torchrun=TORCHRUN)
