@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from trl import DPOConfig, TrlParser
 
-from flipguard.errors import FlipGuardError, RecipeError
+from flipguard.errors import DataError, FlipGuardError, RecipeError
 from flipguard.integrations.trl import GuardedDPOConfig, GuardedDPOTrainer, GuardedKTOConfig, GuardedKTOTrainer
 from flipguard.integrations.trl.guard import VERSIONS, KeptOutput, guard_of
 
@@ -103,3 +103,12 @@ def test_a_trl_that_computes_its_loss_otherwise_is_refused():
 
 def test_the_supported_versions_are_those_that_are_installed_with_us():
     assert f'"{VERSIONS}"' in (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("trainer", [GuardedDPOTrainer, GuardedKTOTrainer])
+def test_nothing_to_train_and_nothing_to_train_on_are_said_in_one_line(trainer, make_model):
+    args = {GuardedDPOTrainer: GuardedDPOConfig, GuardedKTOTrainer: GuardedKTOConfig}[trainer](**BASE)
+    with pytest.raises(RecipeError, match="model: None cannot be trained"):
+        trainer(None, args=args)
+    with pytest.raises(DataError, match="train_dataset: has no rows"):
+        trainer(make_model(), args=args, train_dataset=Dataset.from_list([]))

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
 from transformers.integrations import is_deepspeed_zero3_enabled
 
-from flipguard.errors import FlipGuardError, RecipeError
+from flipguard.errors import DataError, FlipGuardError, RecipeError
 from flipguard.integrations.trl import options
 from flipguard.objective import constraint, divergences, flips
 
@@ -139,8 +140,16 @@ def reference(given: Mapping[str, Any]) -> Any:
 
     Args:
         given: the arguments of the trainer, by name.
+
+    Raises:
+        RecipeError: there is no model.
+        DataError: there are no rows.
     """
     model, ref_model = given["model"], given.get("ref_model")
+    if model is None:
+        raise RecipeError("model: None cannot be trained. Give a path, a hub id or a model.")
+    if isinstance(data := given.get("train_dataset"), Dataset) and not len(data):
+        raise DataError("train_dataset: has no rows. Check the split, and what was filtered.")
     adapter = given.get("peft_config") is not None or isinstance(model, PeftModel)
     if ref_model is not None or isinstance(model, str) or adapter or given["args"].precompute_ref_log_probs:
         return ref_model
