@@ -48,7 +48,7 @@ class Guard:
             watched: [B] bool, rows that can flip; None: all. The mean is over all B in any case.
 
         Returns:
-            [] the term, and metrics by name, each [B] without gradient.
+            [] the term, and metrics by name without gradient: of the watched rows, or of the whole batch [B].
         """
         sums = rows.token_logps.sum(dim=-1)
         ref = rows.ref_logps.to(sums.dtype)
@@ -57,7 +57,8 @@ class Guard:
         divergence = rows.divergence if rows.weights is None else rows.divergence * rows.weights.unsqueeze(-1)
         if watched is not None:
             divergence = divergence.masked_fill(~watched.unsqueeze(-1), 0.0)
-        gates, told = flipped, {"flip/rate": flipped.to(sums.dtype)}
+        margin = flips.flip_margin(ref, sums.detach(), epsilon=self.spec.epsilon)
+        gates, told = flipped, {"flip/rate": flipped.to(sums.dtype), "flip/margin": margin}
         if self.spec.gate == "token" and rows.ref_token_logps is not None:
             width = rows.token_logps.shape[-1] - rows.ref_token_logps.shape[-1]
             gates = flips.token_flips(pad(rows.ref_token_logps, (0, width)), rows.token_logps, **limits)
@@ -73,8 +74,7 @@ class Guard:
         )
         every = torch.ones_like(sums, dtype=torch.float64).detach()
         return term, {
-            **told,
-            "flip/margin": flips.flip_margin(ref, sums.detach(), epsilon=self.spec.epsilon),
+            **(told if watched is None else {name: values[watched] for name, values in told.items()}),
             "flip/constraint_loss": term.detach() * every,
             "flip/gamma": self.strength.gamma * every,
         }

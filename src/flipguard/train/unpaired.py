@@ -127,8 +127,7 @@ class UnpairedLoss:
             ),
             watched=desirable,
         )
-        on_desirable = {name: values[desirable] for name, values in told.items()}
-        return self.align(rows).mean() + term, {**on_desirable, **self._metrics(rows, batch["lengths"])}
+        return self.align(rows).mean() + term, {**told, **self._metrics(rows, batch["lengths"])}
 
     @torch.no_grad()
     def _metrics(self, rows: UnpairedLogps, lengths: Tensor) -> dict[str, Tensor]:

@@ -28,13 +28,24 @@ def checkpoints(folder):
     return {int(path.parent.name.split("-")[1]) for path in folder.glob("checkpoint-*/trainer_state.json")}
 
 
-@pytest.mark.parametrize("peft", [None, LORA], ids=["full", "lora"])
+ADAPTIVE = {"gamma": 0.5, "target_flip_rate": 0.2, "adaptive_rate": 0.1, "gate": "token"}
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"constraint": ADAPTIVE},
+        {"constraint": {"gamma": 0.5}, "peft": LORA},
+        {"constraint": ADAPTIVE, "algorithm": "kto"},
+    ],
+    ids=["full", "lora", "kto"],
+)
 def test_two_processes_killed_in_their_second_epoch_end_in_the_weights_and_metrics_of_one(
-    make_recipe, make_pairs, tmp_path, monkeypatch, launch, peft
+    make_recipe, make_pairs, tmp_path, monkeypatch, launch, sections
 ):
     """Ten pairs: the last batch of an epoch is partial on one process and empty on the other."""
     make_pairs(tmp_path / "pairs.jsonl", count=10)
-    sections = {"data": {"train": "pairs.jsonl", "eval": "pairs.jsonl"}, "constraint": {"gamma": 0.5}, "peft": peft}
+    sections = sections | {"data": {"train": "pairs.jsonl", "eval": "pairs.jsonl"}}
     alone = train(make_recipe("alone", trainer=PLAIN | {"per_device_train_batch_size": 4}, **sections))
     monkeypatch.setenv("FLIPGUARD_CACHE", str(tmp_path / "another_cache"))  # so that the reference is shared out too
     trainer = {"per_device_train_batch_size": 2, "per_device_eval_batch_size": 3}
@@ -48,8 +59,8 @@ def test_two_processes_killed_in_their_second_epoch_end_in_the_weights_and_metri
     code, output, errors = launch.finish(launch.start("train", recipe, "--resume", "--json"))
     assert code == 0, errors
     assert json.loads(output)["already_done"] is False, "one process speaks for both"
-    assert errors.count("10 rows") == 2
-    name = "model.safetensors" if peft is None else "adapter_model.safetensors"
+    assert errors.count("20 rows" if "algorithm" in sections else "10 rows") == 2
+    name = "adapter_model.safetensors" if "peft" in sections else "model.safetensors"
     left, right = load_file(alone.path / name), load_file(tmp_path / "two" / name)
     assert max((left[key] - right[key]).abs().max().item() for key in left) < 1e-6
     steps, others = history(alone.path), history(tmp_path / "two")
