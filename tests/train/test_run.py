@@ -10,12 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, BloomForCausalLM
 
 from flipguard.errors import DataError, FlipGuardError, ModelError, RecipeError
 from flipguard.locks import locked
 from flipguard.train.checkpoints import last_whole
+from flipguard.train.reference import cache_folder
 from flipguard.train.run import train
 
 pytestmark = pytest.mark.slow
@@ -141,6 +143,32 @@ def test_a_separate_reference_is_what_flips_are_measured_against(make_recipe, mo
     other = train(make_recipe("other", trainer={"learning_rate": 0.1, "max_steps": 3, "use_cpu": True}))
     trained = train(make_recipe("against", reference=str(other.path), model=str(model_folder)))
     assert history(trained.path)[0]["rewards/margins"] != 0.0
+
+
+def test_every_faster_way_trains_to_the_weights_of_the_plain_one(make_recipe):
+    ways = ("prefix_sharing", "packing", "tiled_head", "reference_cache")
+    short = {"max_steps": 6, "learning_rate": 1e-2, "per_device_train_batch_size": 8, "use_cpu": True}
+    plain = train(make_recipe("plain", trainer=short, speed=dict.fromkeys(ways, "off")))
+    assert not list(cache_folder().rglob("*.safetensors"))
+    fast = train(make_recipe("fast", trainer=short))
+    for step, same_step in zip(history(plain.path), history(fast.path), strict=False):
+        assert step.get("loss") == pytest.approx(same_step.get("loss"), abs=1e-4)
+    ours, theirs = load_file(fast.path / "model.safetensors"), load_file(plain.path / "model.safetensors")
+    assert max((ours[name] - theirs[name]).abs().max().item() for name in ours) < 1e-4
+
+
+def test_a_model_that_cannot_be_read_faster_is_read_the_plain_way_and_one_line_says_so(
+    make_recipe, tokenizer, tmp_path, capfd
+):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "n_layer": 1, "n_head": 2, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
+    BloomForCausalLM(BloomConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path / "bloom")
+    tokenizer.save_pretrained(tmp_path / "bloom")
+    train(make_recipe(model=str(tmp_path / "bloom"), trainer={"max_steps": 2, "use_cpu": True}))
+    told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("speed:")]
+    assert told == [
+        "speed: BloomForCausalLM: it takes no masks of ours, so prompts are not shared and rows are padded."
+    ]
 
 
 def test_accumulation_does_not_change_the_loss(make_recipe):

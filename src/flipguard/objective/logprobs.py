@@ -9,10 +9,13 @@ reach no result.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+from flipguard.objective.linear_head import linear_token_logps
 
 Head = Callable[[Tensor], Tensor]
 """[N, H] hidden states -> [N, V] logits: a Linear, one with LoRA, or any function around it (softcap, temperature)."""
@@ -32,19 +35,22 @@ def predicting_positions(prompt_end: int, start: int, length: int) -> list[int]:
 def token_logps(hidden: Tensor, head: Head, places: Tensor, targets: Tensor, *, tile_tokens: int = 1024) -> Tensor:
     """Score every completion token without ever building [B, T, V]: the log pi(y_t | x, y_<t) behind Eqs. 3 to 12.
 
-    The head sees completion positions only, at most `tile_tokens` at a time, and each tile is computed again in the
-    backward pass, so the peak is a few [tile_tokens, V] whatever the batch.
+    The head sees completion positions only, a tile at a time, and each tile is computed again in the backward pass, so
+    the peak is a few [tile, V] whatever the batch. A plain torch.nn.Linear is read by `linear_token_logps`.
 
     Args:
         hidden: [R, T, H] last hidden states, any float dtype; they may depend on the policy.
         head: maps [N, H] to [N, V] logits; called at least once, with no rows if nothing is to be scored.
         places: [S, C] position in the flattened [R * T] that predicts the j-th token of each completion; -1 is padding.
         targets: [S, C] the token ids that are scored; anything on padding.
-        tile_tokens: rows given to the head at once, >= 1; changes memory and speed, not the numbers.
+        tile_tokens: rows given at once to a head that is no plain Linear, >= 1.
 
     Returns:
         [S, C] log-probabilities in nats, float32 or wider, exactly 0 on padding.
     """
+    if _is_plain(head):
+        scored = places >= 0
+        return _spread(linear_token_logps(_at(hidden, places), head.weight, head.bias, targets[scored]), scored)
 
     def score(states: Tensor, targets: Tensor) -> Tensor:
         return _log_softmax(head(states)).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
@@ -113,6 +119,11 @@ def sequence_logps(token_logps: Tensor) -> Tensor:
 def _at(states: Tensor, places: Tensor) -> Tensor:
     """[R, T, H] -> [N, H]: the states of the places that are no padding, completion by completion."""
     return states.flatten(0, 1)[places[places >= 0]]
+
+
+def _is_plain(head: Head) -> TypeGuard[torch.nn.Linear]:
+    """A Linear whose weights are all there: nothing is sharded, adapted, quantized or hooked."""
+    return type(head) is torch.nn.Linear and not (head._forward_pre_hooks or head._forward_hooks)  # noqa: SLF001
 
 
 def _log_softmax(logits: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Rows of token ids -> padded tensors: first all chosen, then all rejected, so that one forward pass reads both."""
+"""Rows of token ids -> one batch: first all chosen, then all rejected, so that one forward pass reads both."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from flipguard.objective import logprobs
 from flipguard.train.data import TokenRow
+from flipguard.train.packing import packed, padded
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,27 @@ class Pairs(Dataset[ReferencedPair]):
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How the rows of a batch lie in memory; the numbers are the same.
+
+    Both off is the plain layout, one padded row for each completion; any other reads packed rows.
+    """
+
+    share: bool = False
+    fill: bool = False
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether a model must honour masks and positions of ours."""
+        return self.share or self.fill
+
+
+@dataclass(frozen=True)
 class PairCollator:
-    """Pads to the longest row of a batch, on the right."""
+    """Makes a batch of pairs."""
 
     pad_token_id: int
+    layout: Layout = Layout()
 
     def __call__(self, rows: Sequence[ReferencedPair]) -> dict[str, Tensor]:
         """As `pad`, with ref_logps [2B], and what `guarded` knows."""
@@ -67,9 +85,11 @@ class PairCollator:
         """Completions in S rows: the first ones of all rows, then the second ones.
 
         Returns:
-            input_ids, attention_mask [S, T]; places, targets [S, C], as in `logprobs.token_logps`; lengths [S], the
-            scored tokens of each completion.
+            input_ids, attention_mask [S, T], or what `packing.packed` says; places, targets [S, C], as in
+            `logprobs.token_logps`; lengths [S], the scored tokens of each completion.
         """
+        if self.layout.is_packed:
+            return packed(rows, self.pad_token_id, share=self.layout.share, fill=self.layout.fill)
         completions = [row.completions[side] for side in range(len(rows[0].completions)) for row in rows]
         prompts = [row.prompt for row in rows] * len(rows[0].completions)
         wholes = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
@@ -88,7 +108,12 @@ class PairCollator:
         }
 
 
-def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
-    """[len(rows), longest row] int64, `value` on the right of shorter rows."""
-    width = max(map(len, rows))
-    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows], dtype=torch.int64)
+def first_completions(batch: dict[str, Tensor], sides: int) -> dict[str, Tensor]:
+    """What must be read to score the first completion of each row: its padded rows, or all where they are packed.
+
+    Args:
+        batch: from `PairCollator.pad`.
+        sides: completions of each row.
+    """
+    split = ["places", "targets", "lengths", *(["input_ids", "attention_mask"] if "attention_mask" in batch else [])]
+    return {**batch, **{name: batch[name].chunk(sides)[0] for name in split}}

@@ -14,6 +14,7 @@ from transformers import Trainer
 from flipguard.objective import logprobs
 from flipguard.objective.divergences import DIVERGENCES, cross_entropy
 from flipguard.objective.unpaired import reference_point
+from flipguard.train.batches import first_completions
 from flipguard.train.guarded_loss import GuardedLoss
 from flipguard.train.reference import autocast
 from flipguard.train.scoring import Batch, Scorer
@@ -129,12 +130,11 @@ class OfflineTrainer(Trainer):
         """[B, C] D per token of the chosen half."""
         if self.reference is None:
             return cross_entropy(token_logps.chunk(self.guarded_loss.completions)[0])
-        sides = self.guarded_loss.completions
-        chosen = {name: tensor.chunk(sides)[0] for name, tensor in inputs.items()}
+        chosen = first_completions(inputs, self.guarded_loss.completions)
         with torch.no_grad():
             ref_states = self.reference.scorer.states(self.reference.model, chosen)
         return logprobs.token_divergences(
-            states.chunk(sides)[0],
+            states,
             self.scorer.head,
             ref_states,
             self.reference.scorer.head,

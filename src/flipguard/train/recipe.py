@@ -38,8 +38,10 @@ Algorithm = Literal[
 UNGUARDED = ("sft", "reward")
 """Algorithms before alignment: there is nothing yet that could get worse."""
 
-NEEDS_A_REFERENCE = ("constraint", "loss", "reference", "select")
+NEEDS_A_REFERENCE = ("constraint", "loss", "reference", "select", "speed")
 """Sections that say nothing to them."""
+
+Switch = Literal["auto", "off"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -84,6 +86,16 @@ class SelectSpec:
 
 
 @dataclass(frozen=True, config=STRICT)
+class SpeedSpec:
+    """Ways to the same numbers that cost less; `auto` takes one where the model allows it, `off` never."""
+
+    prefix_sharing: Switch = "auto"
+    packing: Switch = "auto"
+    tiled_head: Switch = "auto"
+    reference_cache: Switch = "auto"
+
+
+@dataclass(frozen=True, config=STRICT)
 class Recipe:
     """One training stage. `loss`, `peft` and `trainer` go unchanged to the loss, LoraConfig and TrainingArguments."""
 
@@ -93,6 +105,7 @@ class Recipe:
     reference: ModelSpec | None = None
     loss: dict[str, LossValue] = field(default_factory=dict)
     constraint: ConstraintSpec = field(default_factory=ConstraintSpec)
+    speed: SpeedSpec = field(default_factory=SpeedSpec)
     peft: dict[str, Any] | None = None
     trainer: dict[str, Any] = field(default_factory=dict)
     select: SelectSpec | None = None

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,23 @@ from flipguard.train import together
 from flipguard.train.batches import PairCollator, ReferencedPair
 from flipguard.train.data import TokenRow
 from flipguard.train.models import fingerprint
-from flipguard.train.scoring import scorer_for
+from flipguard.train.recipe import SpeedSpec
+from flipguard.train.speed import reading_of
 
 BATCH_TOKENS = 8_192  # padded tokens per forward pass
-SCORING = 1  # raise it when the way of scoring changes, so that cached numbers are made anew
+SCORING = 2  # raise it when the way of scoring changes, so that cached numbers are made anew
+DEFAULT_SPEED = SpeedSpec()
+Known = dict[str, Tensor]
 
 
 def with_reference(
-    model: Any, pairs: Sequence[TokenRow], collator: PairCollator, *, mixed: torch.dtype | None, by_token: bool = False
+    model: Any,
+    pairs: Sequence[TokenRow],
+    collator: PairCollator,
+    *,
+    mixed: torch.dtype | None,
+    by_token: bool = False,
+    speed: SpeedSpec = DEFAULT_SPEED,
 ) -> list[ReferencedPair]:
     """Each pair with log π_0 of both completions.
 
@@ -44,18 +54,23 @@ def with_reference(
         collator: pads a batch.
         mixed: the dtype of autocast in training, or None, so that reference and policy round alike.
         by_token: keep what π_0 says of every token of the first completion, too.
+        speed: how to read the model, and whether the cache is used.
 
     Raises:
         ModelError: π_0 gives a log-probability that is not finite.
     """
-    path = cache_folder() / "reference" / f"{_key(model, pairs, mixed)}{'-by-token' if by_token else ''}.safetensors"
-    known = together.from_first(lambda: _cached(path, pairs, by_token=by_token))
-    if known is None:
-        known = _score(model, pairs, collator, mixed)
-        if not by_token:
-            del known["tokens"]
-        if is_first():
-            write_bytes(path, save(known))
+
+    def score() -> Known:
+        known = _score(model, pairs, collator, mixed, speed)
+        return known if by_token else {"logps": known["logps"]}
+
+    if speed.reference_cache == "off":
+        known = score()
+    else:
+        path = (
+            cache_folder() / "reference" / f"{_key(model, pairs, mixed)}{'-by-token' if by_token else ''}.safetensors"
+        )
+        known = _kept(path, lambda: _cached(path, pairs, by_token=by_token), score)
     with together.agreed():
         _check_finite(known["logps"], pairs)
     tokens = torch.split(known["tokens"], _scored(pairs)) if by_token else [None] * len(pairs)
@@ -69,16 +84,27 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FLIPGUARD_CACHE") or Path(home) / "flipguard")
 
 
+def _kept(path: Path, read: Callable[[], Known | None], score: Callable[[], Known]) -> Known:
+    """What the cache holds; where it holds nothing, `score`, which it holds from now on."""
+    known = together.from_first(read)
+    if known is None:
+        known = score()
+        if is_first():
+            write_bytes(path, save(known))
+    return known
+
+
 def _score(
-    model: Any, pairs: Sequence[TokenRow], collator: PairCollator, mixed: torch.dtype | None
-) -> dict[str, Tensor]:
+    model: Any, pairs: Sequence[TokenRow], collator: PairCollator, mixed: torch.dtype | None, speed: SpeedSpec
+) -> Known:
     """[N, 2] sums in nats, chosen and rejected, and one after the other the tokens of all chosen completions.
 
     Batches hold rows of similar length, so little is padding. Each process scores its share of the batches, which are
     the same for any number of processes.
     """
     order = sorted(range(len(pairs)), key=lambda index: pairs[index].length)
-    scorer, device = scorer_for(model), next(model.parameters()).device
+    reading, device = reading_of(model, speed), next(model.parameters()).device
+    scorer, collator = reading.scorer, replace(collator, layout=reading.layout)
     sums = torch.zeros(len(pairs), 2, dtype=torch.float64)
     scored = _scored(pairs)
     tokens = torch.zeros(sum(scored))

@@ -34,9 +34,9 @@ from flipguard.train.offline import OfflineTrainer, Reference
 from flipguard.train.recipe import Recipe, load_recipe
 from flipguard.train.reference import with_reference
 from flipguard.train.reward import prepare_tokenizer, reward_model, reward_trainer
-from flipguard.train.scoring import scorer_for
 from flipguard.train.selection import FlipSelection, load_prompts, why
 from flipguard.train.sft import sft_trainer
+from flipguard.train.speed import readings_of
 from flipguard.train.together import agreed, from_first
 from flipguard.train.unpaired import UnpairedCollator, UnpairedLoss, load_mismatched
 from flipguard.weights import model_folder, weights_sha256
@@ -180,19 +180,20 @@ def _preference(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, TokenD
         selection = _selection(recipe, tokenizer, arguments, place)
     if selection is not None:
         selection.ask_reference(reference)
-    asked = partial(
-        with_reference, reference, collator=collator, mixed=mixed, by_token=recipe.constraint.gate == "token"
-    )
+    by_token = recipe.constraint.gate == "token"
+    asked = partial(with_reference, reference, collator=collator, mixed=mixed, by_token=by_token, speed=recipe.speed)
     seen = [replace(row, guard_weight=weight) for row, weight in zip(asked(data.rows), weights, strict=True)]
     held_out = None if evaluation is None else Pairs(asked(evaluation.rows))
     set_seed(arguments.seed)
     with agreed(), _refused(place):
         policy = model if lora is None else peft.get_peft_model(model, lora)
+        reading, beside = readings_of(policy, reference if _needs_distribution(objective) else None, recipe.speed)
+        collator = replace(collator, layout=reading.layout)
         trainer = OfflineTrainer(
             guarded_loss=objective,
-            scorer=scorer_for(policy),
+            scorer=reading.scorer,
             mixed=mixed,
-            reference=Reference(reference, scorer_for(reference)) if _needs_distribution(objective) else None,
+            reference=None if beside is None else Reference(reference, beside),
             model=policy,
             args=arguments,
             train_dataset=Pairs(seen),

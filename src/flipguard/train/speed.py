@@ -1,0 +1,48 @@
+"""Which of the faster ways a recipe wants and a model allows."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flipguard.processes import is_first
+from flipguard.train.batches import Layout
+from flipguard.train.recipe import SpeedSpec
+from flipguard.train.scoring import Scorer, scorer_for
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a model is read: off which states, in which layout, and why not faster (empty where nothing is missing)."""
+
+    scorer: Scorer
+    layout: Layout
+    missing: str = ""
+
+
+def reading_of(model: Any, speed: SpeedSpec) -> Reading:
+    """The fastest way that is wanted and gives the numbers of the plain one, tried on a few tokens of `model`."""
+    wanted = Layout(share=speed.prefix_sharing == "auto", fill=speed.packing == "auto")
+    scorer = scorer_for(model, tiled_head=speed.tiled_head == "auto", packed=wanted.is_packed)
+    missing = []
+    if speed.tiled_head == "auto" and scorer.trunk is None:
+        missing.append("its head cannot be used alone, so logits are built for all tokens")
+    if wanted.is_packed and scorer.masks is None:
+        missing.append("it takes no masks of ours, so prompts are not shared and rows are padded")
+        wanted = Layout()
+    return Reading(scorer, wanted, "; ".join(missing))
+
+
+def readings_of(policy: Any, reference: Any, speed: SpeedSpec) -> tuple[Reading, Scorer | None]:
+    """How the policy is read, and π_0 beside it where there is one; both read the same batches.
+
+    What a recipe wants and a model does not allow is told in one line.
+    """
+    reading = reading_of(policy, speed)
+    beside = None if reference is None else reading_of(reference, speed)
+    if beside is not None and beside.layout != reading.layout:
+        reading = replace(reading, layout=Layout(), missing=reading.missing or beside.missing)
+    if reading.missing and is_first():
+        sys.stderr.write(f"speed: {type(policy).__name__}: {reading.missing}.\n")
+    return reading, None if beside is None else beside.scorer
