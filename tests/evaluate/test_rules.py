@@ -105,7 +105,9 @@ def test_severity_is_held_by_its_bounds_and_a_worst_flip_as_seen(ruled):
     )
 
 
-@pytest.mark.parametrize(("limit", "verdict"), [(0.05, "pass"), (0.022, "inconclusive"), (0.01, "fail")])
+@pytest.mark.parametrize(
+    ("limit", "verdict"), [(0.05, "pass"), (0.022, "inconclusive"), (0.018, "inconclusive"), (0.01, "fail")]
+)
 def test_a_mean_severity_near_its_limit_is_inconclusive(ruled, limit, verdict):
     """Twenty flips of 0.4 among 400 pairs: 0.02 on average."""
     comparison = ruled(f"severity: {{max_mean: {limit}}}", 20)
