@@ -13,7 +13,7 @@ from typing import Any
 
 from flipguard import __version__, options
 from flipguard.errors import ToldElsewhereError, told
-from flipguard.processes import is_first
+from flipguard.processes import before_torch, is_first
 
 Arguments = argparse.Namespace
 PASSED, WRONG, INTERRUPTED = 0, 2, 130
@@ -54,7 +54,7 @@ def demo(arguments: Arguments) -> int:
     that none of them has seen. Ends in a table and in OUT/report/index.html.
     Broken off or run again, it goes on where it was.
     """
-    _before_torch()
+    before_torch()
     from flipguard.demo import run_demo, summary, to_json
 
     done = run_demo(arguments.out, seed=arguments.seed, algorithms=arguments.algorithms)
@@ -99,8 +99,15 @@ def train(arguments: Arguments) -> int:
     The output folder is a normal Hugging Face model folder with a model card; the
     metrics of every step are in its trainer_state.json. A run that was broken off
     goes on with --resume from its last checkpoint, to the same result.
+    --check-data only lists what is wrong with the data, row by row.
     """
-    _before_torch()
+    before_torch()
+    if arguments.check_data:
+        from flipguard.train.data_report import check_data
+
+        report = check_data(arguments.recipe, arguments.overrides, out=arguments.out)
+        _tell(arguments, report.render(), report.to_json())
+        return PASSED if report.trainable else WRONG
     from flipguard.train.run import train as run_recipe
 
     done = run_recipe(arguments.recipe, arguments.overrides, resume=arguments.resume, overwrite=arguments.overwrite)
@@ -133,7 +140,7 @@ def generate(arguments: Arguments) -> int:
     keys are kept. Answers are written as they come: the same command after a kill
     goes on and ends in the same file. Greedy unless --temperature is given.
     """
-    _before_torch()
+    before_torch()
     from flipguard.evaluate.generate import GenerateOptions
     from flipguard.evaluate.generate import generate as run
 
@@ -257,18 +264,6 @@ def _tell(arguments: Arguments, text: str, result: Any) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter shows its number
     sys.stdout.write(f"{text}\n")
-
-
-def _before_torch() -> None:
-    """Settings that must be there before torch is imported.
-
-    Threads that wait shall sleep, not spin: on a busy machine spinning makes small models many times slower. And what
-    libraries say about each other's names is silenced: no user can act on it.
-    """
-    import warnings
-
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    warnings.filterwarnings("ignore", category=FutureWarning)
 
 
 def _shielded(run: Callable[[Arguments], int], arguments: Arguments) -> int:

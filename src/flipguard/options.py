@@ -31,7 +31,13 @@ def train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", type=Path, metavar="RECIPE.yaml", help="what to train, on what, how")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="start anew where the output folder holds a run")
-    parser.usage = f"flipguard train RECIPE.yaml [--section.key VALUE ...]\n{' ' * 23}[--resume] [--overwrite] [--json]"
+    parser.add_argument("--check-data", action="store_true", help="list what is wrong with the data, train nothing")
+    parser.add_argument("--out", type=Path, help="--check-data: the report (default: OUTPUT_DIR.data_report.json)")
+    indent = f"\n{' ' * 23}"
+    parser.usage = (
+        f"flipguard train RECIPE.yaml [--section.key VALUE ...]{indent}[--resume] [--overwrite] [--json]"
+        f"{indent}[--check-data [--out FILE]]"
+    )
 
 
 def plot(parser: argparse.ArgumentParser) -> None:
@@ -122,7 +128,8 @@ def overrides(rest: list[str], parser: argparse.ArgumentParser) -> dict[str, str
         if not word.startswith("--") or not key:
             parser.error(f"unexpected {word!r}; overrides look like --constraint.gamma 0.1")
         if not equals and (value := next(words, "")) == "":
-            parser.error(f"{word}: unknown, or without a value. {choose(key, ['resume', 'overwrite', 'json'])}")
+            options = ["resume", "overwrite", "check-data", "out", "json"]
+            parser.error(f"{word}: unknown, or without a value. {choose(key, options)}")
         found[key] = value
     return found
 

@@ -1,4 +1,4 @@
-"""Which of several processes this one is: `torchrun` and `accelerate launch` say so in the environment."""
+"""Which of several processes this one is, as `torchrun` and `accelerate launch` say, and how it waits."""
 
 from __future__ import annotations
 
@@ -13,3 +13,15 @@ def is_first() -> bool:
 def is_first_here() -> bool:
     """The same for this machine alone: it speaks where the machines have not found each other yet."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def before_torch() -> None:
+    """Settings that must be there before torch is imported.
+
+    Threads that wait shall sleep, not spin: on a busy machine spinning makes small models many times slower. And what
+    libraries say about each other's names is silenced: no user can act on it.
+    """
+    import warnings
+
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    warnings.filterwarnings("ignore", category=FutureWarning)

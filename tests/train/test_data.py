@@ -7,8 +7,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from flipguard.errors import DataError, ModelError
-from flipguard.train.data import load_completions, load_pairs, load_unpaired, texts_of
-from flipguard.train.recipe import DataSpec
+from flipguard.train.data import load_completions, load_pairs, load_unpaired
+from flipguard.train.dataspec import DataSpec
+from flipguard.train.formats import Example
+from flipguard.train.texts import texts_of
 
 ASK = [{"role": "user", "content": "w1 w2"}]
 
@@ -57,8 +59,6 @@ def test_an_unsaid_prompt_is_the_shared_conversation(written, tokenizer):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"chosen": ""}, "'chosen' is empty"),
-        ({"chosen": say("  ")}, "'chosen' ends in an empty message"),
         ({"chosen": None}, "'chosen' must be a text or a list of messages, found None"),
         ({"rejected": [{"role": "assistant"}]}, "'rejected' has a message without role and content"),
         ({"prompt": []}, "'prompt' must be a text or a list of messages"),
@@ -71,14 +71,6 @@ def test_a_malformed_row_is_named_by_file_and_line(written, tokenizer, changes, 
         load(source, tokenizer)
     assert str(raised.value).startswith(f"{source}:2: ")
     assert says in str(raised.value)
-
-
-def test_a_row_without_prompt_or_shared_turns_is_refused(written, tokenizer):
-    texts = {"chosen": "w1", "rejected": "w2"}
-    differing = {"chosen": [*ASK, *say("w3")], "rejected": [{"role": "user", "content": "w9"}, *say("w4")]}
-    for item, says in ((texts, "has no 'prompt'"), (differing, "differ before their last message")):
-        with pytest.raises(DataError, match=says):
-            load(written(item), tokenizer)
 
 
 def test_rows_beyond_the_limits_and_identical_answers_are_counted(written, tokenizer):
@@ -123,11 +115,11 @@ def test_a_template_that_rewrites_the_prompt_is_refused():
         chat_template = "x"
         eos_token = "</s>"
 
-        def apply_chat_template(self, _messages, add_generation_prompt=False, **_options):
-            return "asked <think>" if add_generation_prompt else "asked answered"
+        def apply_chat_template(self, messages, add_generation_prompt=False, **_options):
+            return ["asked <think>" if add_generation_prompt else "asked answered"] * len(messages)
 
     with pytest.raises(ModelError, match="rewrites the prompt"):
-        texts_of(Forgetful(), ASK, [say("w1")], "d.jsonl:1")
+        texts_of(Forgetful(), [Example(ASK, (say("w1"),))], ["d.jsonl:1"])
 
 
 def test_the_first_token_of_an_answer_is_the_one_the_whole_text_has(written):
@@ -144,8 +136,8 @@ def test_the_first_token_of_an_answer_is_the_one_the_whole_text_has(written):
     assert [words["w2"], words["</s>"]] == pair.completions[0]
 
 
-def test_a_row_without_a_key_names_the_keys_it_has(written, tokenizer):
-    with pytest.raises(DataError, match="has no 'chosen'; its keys are 'prompt, good'"):
+def test_where_no_format_fits_every_one_says_why(written, tokenizer):
+    with pytest.raises(DataError, match=r"their keys are 'prompt, good'\. Tried hh: no 'chosen'; ultrafeedback"):
         load(written({"prompt": "w1", "good": "w2"}), tokenizer)
 
 
@@ -165,7 +157,7 @@ def test_supervised_rows_come_in_three_shapes(written, tokenizer):
 
 def test_a_supervised_row_without_a_completion_is_refused(written, tokenizer):
     source = written({"prompt": ASK})
-    with pytest.raises(DataError, match="has no completion"):
+    with pytest.raises(DataError, match="supervised: no 'completion' or 'messages'"):
         load_completions(source, DataSpec(train=source), tokenizer, 64)
 
 

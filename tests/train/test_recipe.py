@@ -83,7 +83,7 @@ def test_paths_in_a_recipe_start_at_its_folder_and_hub_ids_stay(written, tmp_pat
     (tmp_path / "pairs.jsonl").touch()
     recipe = load_recipe(written(BASE + "reference: owner/model"))
     assert recipe.model.path == str(tmp_path / "m")
-    assert recipe.data.train == str(tmp_path / "pairs.jsonl")
+    assert [source.path for source in recipe.data.train] == [str(tmp_path / "pairs.jsonl")]
     assert recipe.reference.path == "owner/model"
     assert recipe.output_dir == tmp_path / "r"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -133,11 +134,18 @@ def _describe(kind: Any, problem: Any, place: Place) -> str:
 
 def _dataclass_at(kind: Any, location: list[str]) -> Any:
     """The dataclass that holds the key at `location`, walking down from `kind`."""
-    for name in location:
+    for name in (part for part in location if not part.isdigit()):  # a number is a place in a list
         hint = get_type_hints(kind)[name]
-        options = [option for option in (get_args(hint) or (hint,)) if dataclasses.is_dataclass(option)]
-        kind = options[0] if options else hint
+        kind = next(_dataclasses(hint), hint)
     return kind
+
+
+def _dataclasses(hint: Any) -> Iterator[Any]:
+    """The dataclasses that a hint such as `tuple[SourceSpec, ...] | None` speaks of."""
+    if dataclasses.is_dataclass(hint):
+        yield hint
+    for part in get_args(hint):
+        yield from _dataclasses(part)
 
 
 def _lower(text: str) -> str:

@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 from flipguard.errors import RecipeError, shown
 from flipguard.train import checking
 from flipguard.train.constraintspec import ConstraintSpec, Weight
+from flipguard.train.dataspec import DataSpec
 from flipguard.weights import looks_local
 
 STRICT = ConfigDict(extra="forbid")
@@ -57,17 +58,6 @@ class ModelSpec:
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     attn_implementation: str | None = None
     quantization: Literal["nf4"] | None = None
-
-
-@dataclass(frozen=True, config=STRICT)
-class DataSpec:
-    """Which rows, and how long they may be, in tokens; longer rows are left out and counted."""
-
-    train: str
-    eval: str | None = None
-    format: Literal["auto"] = "auto"
-    max_prompt_tokens: int = Field(default=512, ge=1)
-    max_completion_tokens: int = Field(default=512, ge=1)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -117,7 +107,7 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain data, for the model card and to recognise an interrupted run."""
-        said = asdict(self)
+        said = asdict(self) | {"data": self.data.said()}
         if self.select is not None:
             said["select"] |= {"prompts": str(self.select.prompts)}
         if self.algorithm in UNGUARDED:
@@ -174,7 +164,6 @@ def _paths_from(content: dict[str, Any], folder: Path) -> None:
         else:
             _anchor(content, key, folder)
     sections = {
-        "data": ("train", "eval"),
         "constraint": ("flips",),
         "trainer": ("output_dir", "logging_dir"),
         "select": ("prompts", "scorer"),
@@ -183,6 +172,21 @@ def _paths_from(content: dict[str, Any], folder: Path) -> None:
         if isinstance(content.get(section), dict):
             for key in keys:
                 _anchor(content[section], key, folder, always=section == "trainer")
+    if isinstance(content.get("data"), dict):
+        for key in ("train", "eval"):
+            _anchor_sources(content["data"], key, folder)
+
+
+def _anchor_sources(data: dict[str, Any], key: str, folder: Path) -> None:
+    """A source is a path, a mapping with one, or a list of either."""
+    said = data.get(key)
+    if isinstance(said, list):
+        for number, item in enumerate(said):
+            said[number] = item if isinstance(item, dict) else {"path": item}
+    for item in said if isinstance(said, list) else [said]:
+        if isinstance(item, dict):
+            _anchor(item, "path", folder)
+    _anchor(data, key, folder)
 
 
 def _anchor(section: dict[str, Any], key: str, folder: Path, *, always: bool = False) -> None:

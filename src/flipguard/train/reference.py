@@ -7,7 +7,6 @@ model, the same token ids and the same precision, so it can never be stale; dele
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -26,6 +25,7 @@ from flipguard.processes import is_first
 from flipguard.progress import follow
 from flipguard.train import together
 from flipguard.train.batches import PairCollator, ReferencedPair
+from flipguard.train.caches import cache_folder
 from flipguard.train.data import TokenRow
 from flipguard.train.models import fingerprint
 from flipguard.train.recipe import SpeedSpec
@@ -76,12 +76,6 @@ def with_reference(
     tokens = torch.split(known["tokens"], _scored(pairs)) if by_token else [None] * len(pairs)
     sums = zip(pairs, known["logps"].tolist(), tokens, strict=True)
     return [ReferencedPair(pair, chosen, rejected, part) for pair, (chosen, rejected), part in sums]
-
-
-def cache_folder() -> Path:
-    """`$FLIPGUARD_CACHE`, by default `flipguard` in the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("FLIPGUARD_CACHE") or Path(home) / "flipguard")
 
 
 def _kept(path: Path, read: Callable[[], Known | None], score: Callable[[], Known]) -> Known:

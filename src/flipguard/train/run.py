@@ -26,10 +26,11 @@ from flipguard.train import models
 from flipguard.train.batches import PairCollator, Pairs
 from flipguard.train.callbacks import ProgressTold
 from flipguard.train.card import model_card
-from flipguard.train.data import TokenData, are_conversations, load_completions, load_pairs
+from flipguard.train.data import TokenData, load_completions, load_pairs
 from flipguard.train.flagged import guard_weights
 from flipguard.train.folder import RunFolder
 from flipguard.train.guarded_loss import GuardedLoss, guarded_loss
+from flipguard.train.intake import sha256_of
 from flipguard.train.offline import OfflineTrainer, Reference
 from flipguard.train.recipe import Recipe, load_recipe
 from flipguard.train.reference import with_reference
@@ -124,21 +125,17 @@ def _check_trained(trainer: Any, place: str) -> None:
 
 def _inputs(recipe: Recipe) -> dict[str, str]:
     """SHA-256 of the local files and model folders that decide the result; hub ids are told apart by their names."""
-    files = {
-        "data.train": recipe.data.train,
-        "data.eval": recipe.data.eval,
-        "constraint.flips": recipe.constraint.flips,
-    }
+    found = {name: sha256_of(source) for name, source in recipe.data.named().items()}
+    files = {"constraint.flips": recipe.constraint.flips}
     if recipe.select is not None:
         files["select.prompts"] = str(recipe.select.prompts)
-    found = {
-        name: hashlib.sha256(Path(source).read_bytes()).hexdigest()
-        for name, source in files.items()
-        if source is not None and Path(source).is_file()
-    }
+    for name, file in files.items():
+        if file is not None and Path(file).is_file():
+            found[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
     specs = {"model": recipe.model, "reference": recipe.reference}
     folders = {name: model_folder(spec.path) for name, spec in specs.items() if spec is not None}
-    return found | {name: weights_sha256(folder) for name, folder in folders.items() if folder is not None}
+    known = {name: sha256 for name, sha256 in found.items() if sha256 is not None}
+    return known | {name: weights_sha256(folder) for name, folder in folders.items() if folder is not None}
 
 
 def _supervised(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, TokenData]:
@@ -159,7 +156,7 @@ def _rewarding(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, TokenDa
         set_seed(arguments.seed)
         classifier, told = reward_model(model), [ProgressTold("reward")]
         parts = [part for part in (data, evaluation) if part is not None]
-        prepare_tokenizer(tokenizer, parts, chat=are_conversations(recipe.data.train))
+        prepare_tokenizer(tokenizer, parts, chat=data.chat)
         return reward_trainer(classifier, arguments, tokenizer, data, evaluation, lora, callbacks=told), data
 
 
@@ -236,8 +233,8 @@ def _load(
     data = load(recipe.data.train, recipe.data, tokenizer, context)
     held_out = None if recipe.data.eval is None else load(recipe.data.eval, recipe.data, tokenizer, context)
     if is_first():
-        for source, part in ((recipe.data.train, data), (recipe.data.eval, held_out)):
-            sys.stderr.write("" if part is None else f"{source}: {part.summary()}\n")
+        for sources, part in ((recipe.data.train, data), (recipe.data.eval or (), held_out)):
+            sys.stderr.write("" if part is None else f"{', '.join(map(str, sources))}: {part.summary()}\n")
     return data, held_out
 
 

@@ -20,15 +20,17 @@ from flipguard.objective import logprobs
 from flipguard.objective.unpaired import UnpairedLogps
 from flipguard.train.batches import PairCollator, ReferencedPair
 from flipguard.train.data import TokenData, TokenRow, load_unpaired
+from flipguard.train.dataspec import DataSpec, SourceSpec
 from flipguard.train.guard import Guard, Guarded
-from flipguard.train.recipe import DataSpec
 
 MISMATCHED = "mismatched_"
 
 
-def load_mismatched(source: str, spec: DataSpec, tokenizer: Any, context: int | None) -> TokenData:
+def load_mismatched(
+    sources: str | SourceSpec | Sequence[SourceSpec], spec: DataSpec, tokenizer: Any, context: int | None
+) -> TokenData:
     """`load_unpaired`, and the mismatched completions with it."""
-    data = load_unpaired(source, spec, tokenizer, context)
+    data = load_unpaired(sources, spec, tokenizer, context)
     return replace(data, rows=with_mismatched(data.rows, context))
 
 
