@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import RandomSampler, SequentialSampler
+from torch.utils.data import SequentialSampler
 from transformers import Trainer
 
 from flipguard.objective import logprobs
@@ -18,7 +18,8 @@ from flipguard.train.batches import first_completions
 from flipguard.train.guarded_loss import GuardedLoss
 from flipguard.train.reference import autocast
 from flipguard.train.scoring import Batch, Scorer
-from flipguard.train.sharding import COUNTED, CountingCollator, Fillable, Filled, Shuffled
+from flipguard.train.sharding import COUNTED, CountingCollator, Fillable, Filled, in_order
+from flipguard.train.together import meet
 from flipguard.train.unpaired import UnpairedLoss, mismatched
 
 
@@ -163,12 +164,11 @@ class OfflineTrainer(Trainer):
         sampler = super()._get_train_sampler(train_dataset)
         if self.args.world_size == 1 or self.args.dataloader_drop_last:
             return sampler
-        if isinstance(sampler, RandomSampler):  # the order one process has
-            sampler = Shuffled(sampler.data_source, seed=self.args.data_seed, epoch=self._epoch)
-        return Filled(sampler, self._train_batch_size * self.args.world_size)
+        return Filled(in_order(sampler, self), self._train_batch_size * self.args.world_size)
 
-    def _epoch(self) -> int:
-        return int(self.state.epoch or 0)
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        meet()  # what makes a checkpoint whole is written after this, when every process has written its part
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         return Filled(SequentialSampler(eval_dataset), self.args.eval_batch_size * self.args.world_size)

@@ -16,6 +16,7 @@ from flipguard.errors import ModelError
 from flipguard.objective import reward
 from flipguard.rewards.language_models import FORM
 from flipguard.train.data import TokenData
+from flipguard.train.sharding import in_order
 
 
 def reward_model(language_model: Any) -> Any:
@@ -89,6 +90,9 @@ class MeasuredRewardTrainer(RewardTrainer):
             chosen, rejected = outputs.logits.detach().float().squeeze(-1).chunk(2)
             self._margins.append(self.accelerator.gather_for_metrics(chosen - rejected).cpu())
         return (loss, outputs) if return_outputs else loss
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return in_order(super()._get_train_sampler(train_dataset), self)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Put the exact numbers over all held-out pairs in the place of TRL's means of batch means."""

@@ -9,8 +9,16 @@ from transformers import PrinterCallback, ProgressCallback
 from trl import SFTTrainer
 
 from flipguard.train.data import TokenData
+from flipguard.train.sharding import in_order
 
 datasets.disable_progress_bars()  # our own progress says what matters
+
+
+class SupervisedTrainer(SFTTrainer):
+    """TRL's, and several processes read the rows in the order that one does, also after a resume."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return in_order(super()._get_train_sampler(train_dataset), self)
 
 
 def sft_trainer(
@@ -24,7 +32,7 @@ def sft_trainer(
     callbacks: list[Any],
 ) -> Any:
     """A trainer whose loss counts completion tokens only."""
-    trainer = SFTTrainer(
+    trainer = SupervisedTrainer(
         model=model,
         args=arguments,
         train_dataset=_dataset(data),

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from accelerate.data_loader import SeedableRandomSampler
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, RandomSampler, Sampler
 
 COUNTED = "counted"  # of a batch: [1], how many of its examples count: all of them or none
 
@@ -58,6 +59,18 @@ class Shuffled(SeedableRandomSampler):
     def __iter__(self) -> Iterator[int]:
         self.set_epoch(self.now())
         yield from super().__iter__()
+
+
+def in_order(sampler: Any, trainer: Any) -> Any:
+    """`sampler`, or where several processes shuffle, the order that one has, in each epoch that `trainer` is in."""
+    if trainer.args.world_size == 1 or not isinstance(sampler, RandomSampler):
+        return sampler
+    now = partial(_epoch, trainer)
+    return Filled(Shuffled(sampler.data_source, seed=trainer.args.data_seed, epoch=now), 1)
+
+
+def _epoch(trainer: Any) -> int:
+    return int(trainer.state.epoch or 0)
 
 
 @dataclass(frozen=True)
