@@ -1,6 +1,7 @@
 """Which checkpoint is kept: the one that breaks least among those that win often enough."""
 
 import json
+import shutil
 from collections import Counter
 
 import pytest
@@ -130,3 +131,18 @@ def test_shared_out_weights_are_not_asked_and_loaded_everywhere(selecting, make_
     monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "true")
     with pytest.raises(FlipGuardError, match="Set fsdp_cpu_ram_efficient_loading: false"):
         train(make_recipe())
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_keeps_the_checkpoint_an_unbroken_one_keeps(selecting):
+    recipe = selecting(trainer={"save_total_limit": 20})
+    folder = train(recipe).path
+    before, told = load_file(folder / "model.safetensors"), (folder / "README.md").read_text()
+    for step in (8, 10, 12):
+        shutil.rmtree(folder / f"checkpoint-{step}")
+    record = json.loads((folder / "flipguard.json").read_text())
+    (folder / "flipguard.json").write_text(json.dumps(record | {"finished": False}))
+    after = load_file(train(recipe, resume=True).path / "model.safetensors")
+    assert all((before[name] == after[name]).all() for name in before)
+    said = next(line for line in told.splitlines() if line.startswith("The checkpoint of step"))
+    assert said in (folder / "README.md").read_text()
