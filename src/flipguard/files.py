@@ -118,6 +118,12 @@ def open_binary(path: Path) -> IO[bytes]:
         raise DataError(f"{shown(str(path))}: cannot be read ({error}).") from None
 
 
+def is_plain(path: Path) -> bool:
+    """Whether the bytes of `path` are its text: it is not gzipped."""
+    with path.open("rb") as file:
+        return file.read(2) != b"\x1f\x8b"
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn what goes wrong while `path` is read, such as a damaged gzip member, into a DataError."""
@@ -149,7 +155,7 @@ def read_jsonl(
     with open_binary(path) as file:
         for number, line in _lines(path, file):
             try:
-                row = _parse(path, number, line, loads)
+                row = parse_line(path, number, line, loads)
             except DataError as error:
                 bad += 1
                 if bad > skip_bad:
@@ -170,7 +176,12 @@ def _lines(path: Path, file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
             yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
 
 
-def _parse(path: Path, number: int, line: bytes, loads: Callable[[bytes], Any]) -> Row | None:
+def parse_line(path: Path, number: int, line: bytes, loads: Callable[[bytes], Any] = orjson.loads) -> Row | None:
+    """The object on line `number` of `path`; None where the line is blank.
+
+    Raises:
+        DataError: it is not a JSON object.
+    """
     if not line.strip():
         return None
     try:

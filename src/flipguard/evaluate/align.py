@@ -53,8 +53,8 @@ def align(old: Run, new: Run, *, margin: float, changed_targets: ChangedTargets 
     rows, partners, only_old, only_new = _matched(left, right)
     _refuse_ids_of_two_types(old, new, only_old, only_new)
     before, after = left.take(rows), right.take(partners)
-    changed = _changed(before.prompts_printed(), after.prompts_printed())
-    differ = [_differ(*both) for both in zip(before.targets, after.targets, strict=True)]
+    changed = sum(_differing(before.prompts_printed(), after.prompts_printed()))
+    differ = _differing(before.targets_printed(), after.targets_printed())
     moved = list(compress(before.order, differ))
     if moved and changed_targets == "error":
         raise _changed_targets(old, new, moved)
@@ -135,8 +135,9 @@ def _matched(old: Columns, new: Columns) -> tuple[Sequence[int], Sequence[int], 
     return rows, partners, [key for key in old.order if key not in new], only_new
 
 
-def _changed(one: Sequence[int], other: Sequence[int]) -> int:
-    return sum(NO_TEXT != before != after != NO_TEXT for before, after in zip(one, other, strict=True))
+def _differing(one: Sequence[int], other: Sequence[int]) -> list[bool]:
+    """Whether texts differ, by their fingerprints; a text that is not known differs from none."""
+    return [NO_TEXT != before != after != NO_TEXT for before, after in zip(one, other, strict=True)]
 
 
 def _differ(one: str | None, other: str | None) -> bool:

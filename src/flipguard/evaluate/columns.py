@@ -30,6 +30,7 @@ class Columns(Mapping[Key, Entry]):
         targets: what a right answer is.
         measured: the forms of the answers, where they are known; `forms` measures them else.
         asked: fingerprints of the prompts.
+        aims: fingerprints of the targets.
     """
 
     order: Sequence[Key]
@@ -40,9 +41,10 @@ class Columns(Mapping[Key, Entry]):
     prompts: Texts
     categories: Sequence[tuple[str, ...]]
     clusters: Sequence[str | None]
-    targets: Sequence[str | None]
+    targets: Texts
     measured: Forms | None = None
     asked: Sequence[int] | None = None
+    aims: Sequence[int] | None = None
     _rows: dict[Key, int] = field(default_factory=dict)
 
     @classmethod
@@ -101,6 +103,12 @@ class Columns(Mapping[Key, Entry]):
                 self.measured.prints.append(printed)
         return self.measured
 
+    def targets_printed(self) -> Sequence[int]:
+        """Fingerprints of all targets."""
+        if self.aims is None:
+            self.aims = [fingerprint(target) for target in self.targets]
+        return self.aims
+
     def prompts_printed(self) -> Sequence[int]:
         """Fingerprints of all prompts."""
         if self.asked is None:
@@ -120,9 +128,10 @@ class Columns(Mapping[Key, Entry]):
             prompts=taken(self.prompts, rows),
             categories=_pick(self.categories, rows),
             clusters=_pick(self.clusters, rows),
-            targets=_pick(self.targets, rows),
+            targets=taken(self.targets, rows),
             measured=None if self.measured is None else self.measured.take(rows),
             asked=None if self.asked is None else _pick(self.asked, rows),
+            aims=None if self.aims is None else _pick(self.aims, rows),
         )
 
 

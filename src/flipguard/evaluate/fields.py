@@ -20,12 +20,13 @@ WINNERS = ("old", "new", "tie", "invalid")
 
 def key_of(row: Row) -> Key:
     """The row's id and repeat. Ids keep their type: 1 and "1" are two ids."""
+    value, repeat = row.get("id"), row.get("repeat", 0)
+    if type(value) is str and type(repeat) is int and repeat >= 0:
+        return value, repeat
     if "id" not in row:
         raise DataError(f"'id' is missing; the row has {_keys(row)}. Give each prompt the same id in both runs.")
-    value = row["id"]
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise DataError(f"'id' is {shown(value)}; expected text or a whole number of at most 64 bits.")
-    repeat = row.get("repeat", 0)
     if not isinstance(repeat, int) or isinstance(repeat, bool) or repeat < 0:
         raise DataError(f"'repeat' is {shown(repeat)}; expected a whole number, 0 for the first sample.")
     return value, repeat
@@ -33,15 +34,32 @@ def key_of(row: Row) -> Key:
 
 def answer_of(row: Row, metric: Metric) -> Answer:
     """The graded answer in `row`. An answer with an `error` is never graded, whatever its score says."""
+    score, error = grade_of(row, metric)
+    return Answer(score, completion_of(row), error, finish_reason_of(row))
+
+
+def grade_of(row: Row, metric: Metric) -> tuple[float | None, str | None]:
+    """The grade in `row` and why the answer failed; one of them is None, or both where it was not graded."""
     error, score = _error(row), None
     if error is None or metric in row:
         score = _correct(row) if metric == "correct" else _score(row)
-    return Answer(score if error is None else None, _text(row, "completion"), error, _finish_reason(row))
+    return score if error is None else None, error
+
+
+def completion_of(row: Row) -> str | None:
+    """What the model said."""
+    return _text(row, "completion")
+
+
+def finish_reason_of(row: Row) -> str | None:
+    """Why the answer ended."""
+    reason = row.get("finish_reason")
+    return reason if isinstance(reason, str) else None
 
 
 def ungraded_answer_of(row: Row) -> Answer:
     """The answer in `row` where the verdict stands elsewhere."""
-    return Answer(None, _text(row, "completion"), _error(row), _finish_reason(row))
+    return Answer(None, completion_of(row), _error(row), finish_reason_of(row))
 
 
 def categories_of(row: Row) -> tuple[str, ...]:
@@ -92,6 +110,9 @@ def verdicts_of(row: Row) -> tuple[Verdict, ...]:
 
 
 def _score(row: Row) -> float | None:
+    value = row.get("score")
+    if type(value) is float and math.isfinite(value):
+        return value
     value = _grade(row, "score")
     if value is None:
         return None
@@ -129,11 +150,6 @@ def _error(row: Row) -> str | None:
     if value is None or value is False or value == "":
         return "the generation failed" if row.get("finish_reason") == "error" else None
     return value if isinstance(value, str) else shown(value, 200)
-
-
-def _finish_reason(row: Row) -> str | None:
-    reason = row.get("finish_reason")
-    return reason if isinstance(reason, str) else None
 
 
 def _text(row: Row, name: str) -> str | None:

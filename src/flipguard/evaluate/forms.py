@@ -46,8 +46,11 @@ class Forms:
     def take(self, rows: Iterable[int]) -> Forms:
         """Those of the answers number `rows`."""
         numbers = list(rows)
-        words, marks, prints = ((column[row] for row in numbers) for column in (self.words, self.marks, self.prints))
-        return Forms(array("I", words), bytearray(marks), array("q", prints))
+        return Forms(
+            array("I", [self.words[row] for row in numbers]),
+            bytearray([self.marks[row] for row in numbers]),
+            array("q", [self.prints[row] for row in numbers]),
+        )
 
 
 def form(text: str | None, error: str | None, reason: str | None) -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -53,7 +54,7 @@ class Run:
 
     name: str
     metric: Metric
-    entries: dict[Key, Entry]
+    entries: Mapping[Key, Entry]
     files: tuple[Path, ...]
     duplicates: int = 0
     graded: dict[str, str] = field(default_factory=dict)

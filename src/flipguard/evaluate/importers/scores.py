@@ -7,10 +7,13 @@ evidence; `--metric NAME` takes another key, a number or true and false. Where r
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from flipguard.errors import DataError, choose, shown
-from flipguard.evaluate.fields import answer_of, categories_of, cluster_of, key_of, prompt_of, reference_of
-from flipguard.evaluate.intake import Intake, gather, only
-from flipguard.evaluate.runs import Entry, Key, Metric, Run
+from flipguard.evaluate.intake import Intake
+from flipguard.evaluate.pieces import collect
+from flipguard.evaluate.rows import Rows
+from flipguard.evaluate.runs import Metric, Run
 from flipguard.evaluate.source import Source
 from flipguard.records import Row
 
@@ -26,31 +29,41 @@ def recognise(source: Source) -> str | None:
     return f"no row has 'score' or 'correct'; the first has {', '.join(shown(key) for key in list(source.rows[0])[:8])}"
 
 
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """How a row is taken: of the model `part` only, where that is named; graded by `name`, which is a `metric`."""
+
+    part: str | None
+    name: str
+    metric: Metric
+
+    def __call__(self, row: Row, number: int, place: int | None, models: dict[str, Rows]) -> None:
+        """Put a row with those of its model."""
+        model = _model(row)
+        if self.part is None or self.part == model:
+            graded = row if self.name == self.metric else _renamed(row, self.name, self.metric)
+            taken = models.get(model) or Rows()
+            taken.add(row, graded, self.metric, number, place)
+            models[model] = taken
+
+
 def read(source: Source, intake: Intake) -> Run:
     """One model's graded answers."""
     name, metric = _metric(source, intake.metric)
-
-    def parse(row: Row) -> tuple[str, Key, Entry] | None:
-        model = _model(row)
-        if source.part not in (None, model):
-            return None
-        graded = row if name == metric else _renamed(row, name, metric)
-        answer = answer_of(graded, metric)
-        return model, key_of(row), Entry(answer, prompt_of(row), categories_of(row), cluster_of(row), reference_of(row))
-
-    shelves = gather(source, intake, parse)
-    if len(shelves) > 1:
-        names = [model or "(none)" for model in shelves]
+    models = collect(source, intake, Taking(source.part, name, metric))
+    if len(models) > 1:
+        names = [model or "(none)" for model in models]
         raise DataError(
             f"{source.path}: holds several models: {', '.join(names)}. Name the old and the new one: "
             f"{source.path.name}#{names[0]} {source.path.name}#{names[1]}."
         )
-    if not shelves and source.part is not None:
+    if not models and source.part is not None:
         there = sorted({model for row in source.rows if (model := _model(row))})
         raise DataError(f"{source.path}: no row has the model {shown(source.part)}. {_models(source.part, there)}")
-    shelf = only(source, intake, shelves)
+    rows = next(iter(models.values()), None) or Rows()
+    entries, duplicates = rows.columns(source, intake.duplicates)
     graded = {"": name} if name != metric else {}
-    return Run(source.part or _name(source), metric, shelf.taken(), (source.path,), shelf.duplicates, graded)
+    return Run(source.part or _name(source), metric, entries, (source.path,), duplicates, graded)
 
 
 def _metric(source: Source, wanted: str | None) -> tuple[str, Metric]:
