@@ -290,3 +290,7 @@ def _fail(arguments: Arguments, message: str) -> int:
     one_line = "".join(letter if letter.isprintable() else " " for letter in message)
     sys.stderr.write(f"flipguard {arguments.verb}: {one_line}\n")
     return WRONG
+
+
+if __name__ == "__main__":
+    sys.exit(main())

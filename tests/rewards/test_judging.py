@@ -18,7 +18,7 @@ def judge(tmp_path):
 
     def run(*options):
         words = ["judge", "--old", "old.jsonl", "--new", "new.jsonl", "--out", "judgments.jsonl", *options]
-        command = [sys.executable, "-m", "flipguard.cli", *words]
+        command = [sys.executable, "-m", "flipguard", *words]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
     return run
