@@ -94,6 +94,12 @@ def to_json(value: Any, option: int | None = None) -> bytes:
 
 def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            pass
+        else:
+            return value
         return "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in value)
     if isinstance(value, dict):
         return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}

@@ -27,6 +27,7 @@ NO_TEXT: Final = -1
 # Written without spaces between words: each character counts as a word. Their punctuation counts as space.
 _LETTERS = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
 _PUNCTUATION = re.compile("[\u3000-\u303f\uff00-\uff0f\uff1a-\uff20]")
+_BELOW_THEM = bytes(range(0xE3))  # the bytes of UTF-8 that begin no letter and no punctuation of the two above
 _SPACES = bytes(32 if byte < 128 and chr(byte).isspace() else 120 for byte in range(256))  # every other byte is an "x"
 
 
@@ -89,8 +90,11 @@ def words(text: str) -> int:
     >>> words("Hello, world!"), words("你好，世界 and you")
     (2, 6)
     """
-    if text.isascii():
-        return _ascii_words(text.encode())
+    data = text.encode("utf-8", "surrogatepass")
+    if len(data) == len(text):
+        return _ascii_words(data)
+    if not data.translate(None, _BELOW_THEM):
+        return len(text.split())
     spaced, runs = _LETTERS.subn(" ", text)
     if not runs:
         return len(_PUNCTUATION.sub(" ", text).split())
