@@ -34,7 +34,9 @@ bench: $(READY) ## measure; rows go to the .csv files in benchmarks/
 	$(BIN)/python benchmarks/compare_start.py
 	$(BIN)/python benchmarks/sequential.py
 	$(BIN)/python benchmarks/coverage.py
-	$(BIN)/python benchmarks/dpo_step.py 4 4 1
+	$(BIN)/python benchmarks/compare_million.py
+	$(BIN)/python benchmarks/data_loading.py
+	$(BIN)/python benchmarks/dpo_step.py
 	$(BIN)/python benchmarks/refusal_detector.py
 
 docs: $(READY)  ## the reference of every public function, in build/docs/index.html
