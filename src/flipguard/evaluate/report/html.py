@@ -110,16 +110,16 @@ def _floor_sentence(comparison: Comparison) -> str:
     return f"{sentence} The update adds {formatting.points(excess.get('value'))} [{ends}]."
 
 
-def _severity(severity: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """How far scores fell, with names for the usual keys and an interval where there is one."""
+def _severity(severity: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+    """How far scores fell: names for the usual keys, values, and an interval where there is one."""
     told = severity or {}
     bounds = told.get("bounds") or {}
     rows = _table({name: value for name, value in told.items() if name not in _OF_BOUNDS}, names=False)
-    return [(_SEVERITY.get(name, name), value + _ends(bounds.get(name))) for name, value in rows]
+    return [(_SEVERITY.get(name, name), value, _ends(bounds.get(name))) for name, value in rows]
 
 
 def _ends(bounds: Mapping[str, Any] | None) -> str:
-    return "" if bounds is None else f" [{formatting.score(bounds['low'])} to {formatting.score(bounds['high'])}]"
+    return "" if bounds is None else f"{formatting.score(bounds['low'])} to {formatting.score(bounds['high'])}"
 
 
 def _strip(comparison: Comparison) -> str:
