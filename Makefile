@@ -37,6 +37,7 @@ bench: $(READY) ## measure; rows go to the .csv files in benchmarks/
 	$(BIN)/python benchmarks/compare_million.py
 	$(BIN)/python benchmarks/data_loading.py
 	$(BIN)/python benchmarks/dpo_step.py
+	$(BIN)/python benchmarks/guard_cost.py
 	$(BIN)/python benchmarks/refusal_detector.py
 
 docs: $(READY)  ## the reference of every public function, in build/docs/index.html
