@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections import Counter
 
 import pytest
@@ -37,14 +38,15 @@ def test_fewer_flips_are_better_and_more_wins_decide_between_equals():
 
 @pytest.fixture
 def selecting(make_recipe, make_pairs, tmp_path, monkeypatch):
-    (tmp_path / "my_scorers.py").write_text(SCORER)
+    (tmp_path / "scorers_of_selection.py").write_text(SCORER)
+    monkeypatch.delitem(sys.modules, "scorers_of_selection", raising=False)  # that of another test's folder
     monkeypatch.syspath_prepend(tmp_path)
     make_pairs(tmp_path / "held_out.jsonl", count=8, seed=1)
     prompts = [{"id": number, "prompt": f"w{number} w1"} for number in range(11)]
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in prompts))
 
     def write(name="chosen", *, trainer=None, **select):
-        section = {"prompts": "prompts.jsonl", "scorer": "my_scorers:length", "max_new_tokens": 12} | select
+        section = {"prompts": "prompts.jsonl", "scorer": "scorers_of_selection:length", "max_new_tokens": 12} | select
         steps = {"eval_strategy": "steps", "eval_steps": 2, "max_steps": 12, "learning_rate": 3e-2, "use_cpu": True}
         data = {"train": "pairs.jsonl", "eval": "held_out.jsonl"}
         return make_recipe(name, data=data, select=section, trainer=steps | (trainer or {}))
@@ -76,7 +78,7 @@ def test_flips_are_those_that_generate_judge_and_compare_find(selecting, model_f
     for name, model in (("old", model_folder), ("new", trained.path)):
         words = ["generate", "--model", str(model), "--prompts", where["prompts"], "--out", where[name]]
         assert main([*words, "--max-new-tokens", "12", "--dtype", "float32", "--device", "cpu"]) == 0
-    words = ["judge", "--judge", "my_scorers:length", "--old", where["old"], "--new", where["new"]]
+    words = ["judge", "--judge", "scorers_of_selection:length", "--old", where["old"], "--new", where["new"]]
     assert main([*words, "--out", where["judged"]]) == 0
     main(["compare", where["judged"], "--margin", "0", "--out", str(tmp_path / "report"), "--max-invalid", "1"])
     found = json.loads((tmp_path / "report" / "comparison.json").read_text())
@@ -99,7 +101,7 @@ def test_a_floor_that_nothing_reaches_is_said(selecting):
     ("select", "says"),
     [
         ({"prompts": "none.jsonl"}, "no such file"),
-        ({"scorer": "my_scorers:nothing"}, "nothing"),
+        ({"scorer": "scorers_of_selection:nothing"}, "nothing"),
         ({"min_win_rate": 2}, "min_win_rate: 2 is not possible"),
         ({"floor": 0.1}, "unknown key 'floor'"),
     ],

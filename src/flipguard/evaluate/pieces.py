@@ -20,11 +20,12 @@ from typing import IO, BinaryIO, cast
 
 import orjson
 
+from flipguard import files
 from flipguard.errors import DataError
 from flipguard.evaluate.intake import Intake
 from flipguard.evaluate.rows import Rows
 from flipguard.evaluate.source import BOM, Source
-from flipguard.files import LONGEST_LINE, is_plain, parse_line, reading
+from flipguard.files import is_plain, parse_line, reading
 from flipguard.records import Row
 
 SMALLEST = 1 << 25  # bytes; a smaller piece is not worth a process
@@ -99,14 +100,21 @@ def read_pieces(path: Path, take: Taker, most: int) -> Iterator[Found]:
 
 
 def read_piece(piece: Piece) -> Found:
-    """Read one piece in this process."""
+    """Read one piece in this process.
+
+    Raises:
+        DataError: a line is longer than any row can be.
+    """
     found, at, number, before = Found(), piece.start, 0, -1
     with piece.path.open("rb", buffering=BLOCK) as file, reading(piece.path):
         file.seek(at)
-        for line in iter(partial(file.readline, LONGEST_LINE + 1), b""):
+        for line in iter(partial(file.readline, files.LONGEST_LINE + 1), b""):
             if at >= piece.stop or len(found.bad) > piece.most:
                 break
             number += 1
+            if len(line) > files.LONGEST_LINE:
+                place = f"{piece.path}:{_lines_before(piece) + number}"
+                raise DataError(f"{place}: is longer than {files.LONGEST_LINE:,} bytes.")
             try:
                 row = _quickly(line)
                 if row is None:
@@ -150,7 +158,7 @@ def _cut(path: Path, take: Taker, most: int) -> list[Piece]:
 
 def _line_after(file: BinaryIO, at: int) -> int:
     file.seek(at - 1)
-    file.readline(LONGEST_LINE)
+    file.readline(files.LONGEST_LINE)
     return file.tell()
 
 
