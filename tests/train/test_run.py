@@ -336,6 +336,7 @@ def test_resuming_another_recipe_is_refused_by_the_key_that_differs(make_recipe)
         ({"model": "./missing"}, ModelError, "no such folder"),
         ({"model": "."}, ModelError, "neither config.json nor adapter_config.json"),
         ({"data": {"train": "none.jsonl"}}, DataError, "no such file"),
+        ({"trainer": {"max_steps": 0}}, RecipeError, "max_steps: 0 trains nothing"),
         ({"trainer": {"lerning_rate": 1}}, RecipeError, "Did you mean 'learning_rate'"),
         ({"trainer": {"learning_rate": "fast"}}, RecipeError, "trainer.learning_rate: 'fast' is not possible"),
         ({"trainer": {"eval_strategy": "epoch", "use_cpu": True}}, RecipeError, "eval"),

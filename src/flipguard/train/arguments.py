@@ -68,6 +68,8 @@ def training_arguments(recipe: Recipe, *, place: str) -> Any:
     for name, (lowest, wanted) in LEAST.items():
         if name in given and not lowest <= given[name] < float("inf"):
             raise RecipeError(f"{place}: trainer.{name}: {given[name]} is not possible: it must be {wanted}.")
+    if given.get("max_steps") == 0:
+        raise RecipeError(f"{place}: trainer.max_steps: 0 trains nothing: it must be at least 1, or -1 for whole epochs.")
     try:
         arguments = kind(**values)
     except (ValueError, TypeError, ImportError) as error:
