@@ -65,11 +65,7 @@ def training_arguments(recipe: Recipe, *, place: str) -> Any:
         values = {**TRL_DEFAULTS, **values, **fixed}
     if not torch.cuda.is_available():
         values.setdefault("dataloader_pin_memory", False)
-    for name, (lowest, wanted) in LEAST.items():
-        if name in given and not lowest <= given[name] < float("inf"):
-            raise RecipeError(f"{place}: trainer.{name}: {given[name]} is not possible: it must be {wanted}.")
-    if given.get("max_steps") == 0:
-        raise RecipeError(f"{place}: trainer.max_steps: 0 trains nothing: it must be at least 1, or -1 for whole epochs.")
+    _check_ranges(given, place)
     try:
         arguments = kind(**values)
     except (ValueError, TypeError, ImportError) as error:
@@ -80,6 +76,14 @@ def training_arguments(recipe: Recipe, *, place: str) -> Any:
     if arguments.eval_strategy != "no" and recipe.data.eval is None:
         raise RecipeError(f"{place}: trainer.eval_strategy: there is nothing to evaluate on; set data.eval.")
     return arguments
+
+
+def _check_ranges(given: dict[str, Any], place: str) -> None:
+    for name, (lowest, wanted) in LEAST.items():
+        if name in given and not lowest <= given[name] < float("inf"):
+            raise RecipeError(f"{place}: trainer.{name}: {given[name]} is not possible: it must be {wanted}.")
+    if given.get("max_steps") == 0:
+        raise RecipeError(f"{place}: trainer.max_steps: 0 trains nothing: set at least 1, or -1 for whole epochs.")
 
 
 def lora_config(recipe: Recipe, *, place: str) -> Any:
