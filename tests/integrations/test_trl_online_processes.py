@@ -8,8 +8,9 @@ import sys
 import pytest
 
 SCRIPT = """
-import json, sys
+import json
 import datasets
+import torch
 from flipguard.integrations.trl import GuardedRLOOConfig, GuardedRLOOTrainer
 
 def reward(prompts, completions, **columns):
@@ -30,6 +31,7 @@ if trainer.accelerator.is_main_process:
     sums = [round(float(weight.double().sum()), 6) for weight in trainer.model.parameters()]
     with open("done.json", "w") as file:
         json.dump({"asked": len(trainer.guard.rollouts), "log": trainer.state.log_history, "sums": sums}, file)
+torch.distributed.destroy_process_group()  # left to the exit, gloo's threads now and then abort a process that is done
 """
 
 
