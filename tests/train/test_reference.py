@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from flipguard.errors import ModelError
 from flipguard.train import reference
@@ -68,6 +69,17 @@ def test_a_damaged_cache_is_made_again(ask):
     first = ask()
     (path,) = files()
     path.write_bytes(path.read_bytes()[:20])
+    assert ask() == first
+
+
+def test_numbers_that_changed_on_the_disk_are_not_believed(ask):
+    first = ask()
+    (path,) = files()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-2] + bytes([whole[-2] ^ 4]) + whole[-1:])
+    assert ask() == first
+    assert path.read_bytes() == whole
+    save_file({"logps": load_file(path)["logps"] - 50}, path)
     assert ask() == first
 
 

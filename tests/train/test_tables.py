@@ -81,6 +81,19 @@ def test_a_damaged_table_is_made_anew(tmp_path, tokenizer, reads, damage):
     assert tables() == [folder]
 
 
+@pytest.mark.parametrize("damage", ["tokens.bin", "columns.npy", "told.json"])
+def test_one_bit_that_turned_over_is_noticed(tmp_path, tokenizer, reads, damage):
+    source = fill(tmp_path / "d.jsonl", 20)
+    first = content(load(source, tokenizer))
+    (folder,) = tables()
+    turned = bytearray((folder / damage).read_bytes())
+    turned[-len(turned) // 3] ^= 1
+    (folder / damage).unlink()
+    (folder / damage).write_bytes(turned)
+    assert content(load(source, tokenizer)) == first
+    assert len(reads) == 2
+
+
 def test_processes_give_what_one_gives(tmp_path, tokenizer, monkeypatch):
     monkeypatch.setattr(tokenizing, "CHUNK", 8)
     source = fill(tmp_path / "d.jsonl", 200)

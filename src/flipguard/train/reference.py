@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from flipguard.errors import ModelError
@@ -84,7 +84,7 @@ def _kept(path: Path, read: Callable[[], Known | None], score: Callable[[], Know
     if known is None:
         known = score()
         if is_first():
-            write_bytes(path, save(known))
+            write_bytes(path, save(known, metadata={"sha256": _digest(known)}))
     return known
 
 
@@ -155,9 +155,18 @@ def _key(model: Any, pairs: Sequence[TokenRow], mixed: torch.dtype | None) -> st
 
 def _cached(path: Path, pairs: Sequence[TokenRow], *, by_token: bool) -> dict[str, Tensor] | None:
     try:
-        known = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            known, said = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError):
         return None  # absent, or damaged: computed anew
     shapes = {"logps": (len(pairs), 2)} | ({"tokens": (sum(_scored(pairs)),)} if by_token else {})
     whole = {name: tuple(tensor.shape) for name, tensor in known.items()} == shapes
-    return known if whole else None
+    return known if whole and said.get("sha256") == _digest(known) else None
+
+
+def _digest(known: Known) -> str:
+    """SHA-256 of the numbers themselves: a bit that turned over on the disk is not what π_0 said."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(known.items()):
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -26,6 +26,8 @@ from flipguard.records import RowId
 from flipguard.train.caches import cache_folder
 from flipguard.train.tokenizing import COLUMNS, Part
 
+FILES = ("told.json", "columns.npy", "tokens.bin")
+DIGEST = "sha256"  # of the files above, so that no damage is taken for data
 MOST_REASONS = 1_000  # malformed rows whose reasons are kept; the others are counted
 CODE = ("dataspec.py", "sources.py", "texts.py", "tokenizing.py", "faults.py", "tables.py", "formats/*.py")
 
@@ -81,6 +83,8 @@ def cached(key: str) -> Table | None:
     """The table of this fingerprint; None where there is none, or a damaged one."""
     folder = _folder() / key
     try:
+        if (folder / DIGEST).read_text(encoding="ascii") != _digest(folder):
+            return None
         told = orjson.loads((folder / "told.json").read_bytes())
         columns = np.load(folder / "columns.npy", mmap_mode="r")
         tokens = _mapped(folder / "tokens.bin")
@@ -131,6 +135,16 @@ def _fill(folder: Path, parts: Iterable[Part], told: dict[str, Any]) -> None:
     np.save(folder / "columns.npy", table)
     named = ids if any(name is not None for name in ids) else []
     (folder / "told.json").write_bytes(orjson.dumps({**told, "rows": len(table), "ids": named, "reasons": reasons}))
+    (folder / DIGEST).write_text(_digest(folder), encoding="ascii")
+
+
+def _digest(folder: Path) -> str:
+    """One SHA-256 over the files of a table."""
+    digest = hashlib.sha256()
+    for name in FILES:
+        with (folder / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _put(folder: Path, place: Path) -> None:
