@@ -268,11 +268,36 @@ def test_files_of_others_are_never_deleted_unasked(make_recipe, tmp_path, model_
 def test_a_damaged_record_can_be_overwritten(make_recipe):
     recipe = make_recipe()
     folder = train(recipe).path
-    for damage in ("{", '{"finished": false, "recipe": 5}'):
+    for damage in ("{", '{"finished": false, "recipe": 5}', '{"recipe": {}, "inputs": {}}'):
         (folder / "flipguard.json").write_text(damage)
         with pytest.raises(RecipeError, match=r"flipguard\.json"):
             train(recipe, resume=True)
         assert not train(recipe, overwrite=True).already_done
+
+
+FULL = """
+import resource, signal, sys
+from flipguard.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+sys.exit(main(["train", sys.argv[1], "--resume"]))
+"""
+
+
+@pytest.mark.parametrize("room", [6_000, 30_000], ids=["weights", "optimizer"])
+def test_a_full_disk_is_one_line_and_the_run_goes_on_later(make_recipe, room):
+    trainer = {"max_steps": 4, "save_steps": 2, "use_cpu": True, "learning_rate": 1e-2}
+    recipe = make_recipe(trainer=trainer)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(recipe), str(room)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "weights cannot be written" in done.stderr
+    assert "Make room, then go on with --resume." in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    resumed = train(recipe, resume=True)
+    whole = train(make_recipe("whole", trainer=trainer))
+    assert same(weights(resumed.path), weights(whole.path))
 
 
 def test_a_record_does_not_depend_on_how_the_recipe_was_named(make_recipe, monkeypatch, tmp_path):

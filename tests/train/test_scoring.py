@@ -9,7 +9,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from flipguard.objective.logprobs import token_logps_from_logits
 from flipguard.train.batches import PairCollator
 from flipguard.train.data import TokenRow
-from flipguard.train.scoring import scorer_for
+from flipguard.train.scoring import reads_ahead, scorer_for
 
 SMALL = {
     "vocab_size": 53,
@@ -96,3 +96,18 @@ def test_an_adapter_is_part_of_the_policy(batch):
     logits = adapted(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     expected = token_logps_from_logits(logits, batch["places"], batch["targets"])
     torch.testing.assert_close(says, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [*TAKES_THE_SHORTCUT, "mamba", "gpt2"])
+def test_a_causal_model_does_not_read_ahead(kind):
+    model = build(kind)
+    assert not reads_ahead(model)
+    assert not reads_ahead(model.bfloat16())
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra"])
+def test_an_encoder_reads_ahead_unless_it_is_made_a_decoder(kind):
+    assert reads_ahead(build(kind))
+    torch.manual_seed(0)
+    config = CONFIG_MAPPING[kind](**SMALL | {"is_decoder": True})
+    assert not reads_ahead(AutoModelForCausalLM.from_config(config))

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
+from safetensors import SafetensorError
 
-from flipguard.errors import RecipeError, shown
+from flipguard.errors import DataError, RecipeError, shown
 from flipguard.files import write_bytes
 from flipguard.processes import is_first
 from flipguard.train.checkpoints import last_whole
@@ -23,6 +25,7 @@ from flipguard.train.together import meet
 RECORD = "flipguard.json"
 MADE = (RECORD, "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "config.json", "adapter_config.json")
 WEIGHTS = ("model", "adapter_model", "pytorch_model")  # how the names of weight files begin
+UNWRITTEN = ("I/O error", "PytorchStreamWriter", "iostream error", "unexpected pos")  # of safetensors and torch.save
 ANYTIME = {"trainer.output_dir", "trainer.logging_dir", "trainer.report_to", "trainer.save_total_limit"}
 
 
@@ -88,7 +91,8 @@ class RunFolder:
             return None
         except (OSError, orjson.JSONDecodeError) as error:
             raise RecipeError(f"{self.path / RECORD}: cannot be read ({error}). --overwrite starts anew.") from None
-        if not isinstance(record, dict) or not all(isinstance(record.get(key), dict) for key in ("recipe", "inputs")):
+        kinds = {"recipe": dict, "inputs": dict, "finished": bool}
+        if not isinstance(record, dict) or not all(isinstance(record.get(key), kind) for key, kind in kinds.items()):
             raise RecipeError(f"{self.path / RECORD}: is not a run's record. Name another folder.")
         return record
 
@@ -141,6 +145,23 @@ class RunFolder:
                     f"{self.path}: was begun with {key} = {shown(before.get(key))}, the recipe now says "
                     f"{shown(now.get(key))}. Set it back, or --overwrite, or name another --trainer.output_dir."
                 )
+
+
+@contextmanager
+def saving(folder: Path) -> Iterator[None]:
+    """Turn a full disk under a checkpoint or the model into a DataError.
+
+    The libraries that write weights have no OSError for it: safetensors has an error of its own, torch a RuntimeError.
+    """
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        if not any(sign in reason for sign in UNWRITTEN):
+            raise
+        raise DataError(
+            f"{folder}: weights cannot be written ({shown(reason, 120)}). Make room, then go on with --resume."
+        ) from error
 
 
 def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -28,7 +28,7 @@ from flipguard.train.callbacks import ProgressTold
 from flipguard.train.card import model_card
 from flipguard.train.data import TokenData, load_completions, load_pairs
 from flipguard.train.flagged import guard_weights
-from flipguard.train.folder import RunFolder
+from flipguard.train.folder import RunFolder, saving
 from flipguard.train.guarded_loss import GuardedLoss, guarded_loss
 from flipguard.train.intake import sha256_of
 from flipguard.train.offline import OfflineTrainer, Reference
@@ -37,7 +37,7 @@ from flipguard.train.reference import with_reference
 from flipguard.train.reward import prepare_tokenizer, reward_model, reward_trainer
 from flipguard.train.selection import FlipSelection, load_prompts, why
 from flipguard.train.sft import sft_trainer
-from flipguard.train.speed import readings_of
+from flipguard.train.speed import check_causal, readings_of
 from flipguard.train.together import agreed, from_first
 from flipguard.train.unpaired import UnpairedCollator, UnpairedLoss, load_mismatched
 from flipguard.weights import model_folder, weights_sha256
@@ -79,12 +79,13 @@ def train(
     with _alone(folder.path):
         trainer, data = stage(recipe, arguments, place)
         checkpoint = from_first(lambda: folder.open(resume=resume, overwrite=overwrite))
-        with _refused(place):
+        with _refused(place), saving(folder.path):
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         with agreed():
             _check_trained(trainer, place)
         metrics = _last_metrics(trainer.state.log_history)
-        folder.finish(_saver(trainer, recipe, data, metrics), {"data": data.summary(), "metrics": metrics})
+        with saving(folder.path):
+            folder.finish(_saver(trainer, recipe, data, metrics), {"data": data.summary(), "metrics": metrics})
     return Trained(folder.path, data.summary(), metrics)
 
 
@@ -145,7 +146,9 @@ def _supervised(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, TokenD
         data, evaluation = _load(load_completions, recipe, tokenizer, models.context_length(model))
         set_seed(arguments.seed)
         told = [ProgressTold("sft")]
-        return sft_trainer(model, arguments, tokenizer, data, evaluation, lora, callbacks=told), data
+        trainer = sft_trainer(model, arguments, tokenizer, data, evaluation, lora, callbacks=told)
+        check_causal(trainer.model)
+        return trainer, data
 
 
 def _rewarding(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, TokenData]:

@@ -106,6 +106,30 @@ def scorer_for(model: Any, *, tiled_head: bool = True, packed: bool = False) -> 
         return _with_masks(scorer, model) if packed else scorer
 
 
+def reads_ahead(model: Any) -> bool:
+    """Whether what the model says of a token depends on later ones, as in encoders such as BERT.
+
+    Their log-probs are no likelihoods: each token is read off itself. Asked by gradients, which are exactly 0 where
+    attention is masked, in every precision.
+    """
+    ids = torch.arange(4, device=model.device).remainder(_unadapted(model).config.get_text_config().vocab_size)[None]
+    kept: list[Tensor] = []
+
+    def keep(_module: Any, _args: Any, states: Tensor) -> Tensor:
+        kept.append(states.detach().requires_grad_())
+        return kept[-1]
+
+    hook = model.get_input_embeddings().register_forward_hook(keep)
+    try:
+        with _evaluating(model), torch.enable_grad():
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+            (slopes,) = torch.autograd.grad(logits[:, 0].float().square().sum(), kept[0])
+    finally:
+        hook.remove()
+    seen = slopes[0].float().abs().amax(dim=-1)
+    return bool(seen[1:].max() > 1e-5 * seen[0])
+
+
 def _with_head(model: Any) -> Scorer:
     """The first way to use the head alone that gives the model's logits."""
     whole = Scorer(None, torch.nn.Identity())

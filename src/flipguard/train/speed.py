@@ -6,10 +6,11 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
+from flipguard.errors import ModelError
 from flipguard.processes import is_first
 from flipguard.train.batches import Layout
 from flipguard.train.recipe import SpeedSpec
-from flipguard.train.scoring import Scorer, scorer_for
+from flipguard.train.scoring import Scorer, reads_ahead, scorer_for
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,12 @@ class Reading:
 
 
 def reading_of(model: Any, speed: SpeedSpec) -> Reading:
-    """The fastest way that is wanted and gives the numbers of the plain one, tried on a few tokens of `model`."""
+    """The fastest way that is wanted and gives the numbers of the plain one, tried on a few tokens of `model`.
+
+    Raises:
+        ModelError: the model reads ahead, so it is no language model.
+    """
+    check_causal(model)
     wanted = Layout(share=speed.prefix_sharing == "auto", fill=speed.packing == "auto")
     scorer = scorer_for(model, tiled_head=speed.tiled_head == "auto", packed=wanted.is_packed)
     missing = []
@@ -32,6 +38,19 @@ def reading_of(model: Any, speed: SpeedSpec) -> Reading:
         missing.append("it takes no masks of ours, so prompts are not shared and rows are padded")
         wanted = Layout()
     return Reading(scorer, wanted, "; ".join(missing))
+
+
+def check_causal(model: Any) -> None:
+    """Refuse a model that says a token after having read it.
+
+    Raises:
+        ModelError: it does, as encoders do.
+    """
+    if reads_ahead(model):
+        raise ModelError(
+            f"{model.config._name_or_path}: reads later tokens to say an earlier one, as encoders do "  # noqa: SLF001
+            f"({model.config.model_type}); its log-probs are no likelihoods. Choose a causal language model."
+        )
 
 
 def readings_of(policy: Any, reference: Any, speed: SpeedSpec) -> tuple[Reading, Scorer | None]:
