@@ -121,6 +121,9 @@ def test_selecting_needs_an_evaluation(selecting, tmp_path):
         FlipGuardError, match=r"select: chooses at each evaluation, so there must be one; set data\.eval"
     ):
         train(path)
+    for key, says in (("eval_strategy", "leaves 'select' nothing"), ("save_strategy", "saves at each evaluation")):
+        with pytest.raises(FlipGuardError, match=rf"trainer\.{key}: .*{says}"):
+            train(selecting(trainer={key: "no"}))
     path.write_text(json.dumps(recipe | {"algorithm": "sft"}))
     with pytest.raises(FlipGuardError, match="select: has no meaning for 'sft'"):
         train(path)

@@ -138,8 +138,15 @@ def _selection(recipe: Recipe, given: dict[str, Any], place: str) -> dict[str, A
         raise RecipeError(f"{place}: select: chooses at each evaluation, so there must be one; set data.eval.")
     for name in sorted(BY_SELECT.keys() & given.keys()):
         raise RecipeError(f"{place}: trainer.{name}: is set by the section 'select'; remove one of the two.")
+    strategy = given.get("eval_strategy", "epoch")
+    if strategy == "no":
+        raise RecipeError(
+            f"{place}: trainer.eval_strategy: 'no' leaves 'select' nothing to choose at; say steps or epoch."
+        )
+    if given.get("save_strategy", strategy) != strategy:
+        raise RecipeError(f"{place}: trainer.save_strategy: 'select' saves at each evaluation; remove the key.")
     steps = {"save_steps": given["eval_steps"]} if "eval_steps" in given else {}
-    return {**BY_SELECT, "save_strategy": given.get("eval_strategy", "epoch"), **steps}
+    return {**BY_SELECT, "save_strategy": strategy, **steps}
 
 
 def _evaluation(recipe: Recipe) -> dict[str, Any]:
