@@ -53,6 +53,10 @@ def written(tmp_path):
         ("algorithm: dpo\nmodel: x\ndata: {}", "data.train: missing"),
         ("algorithm: dpo\nmodel: x\ndata: {train: x, max_prompt_tokens: 0}", "max_prompt_tokens: 0 is not possible"),
         ("algorithm: sft\nmodel: x\ndata: {train: x}\nconstraint: {gamma: 1}", "constraint: has no meaning for 'sft'"),
+        (
+            "algorithm: dpo\nmodel: x\ndata: {train: x, split: {parts: [.inf, 1], take: 1}}",
+            "data.split.parts.0: inf is not possible",
+        ),
         ("- dpo", "expected a mapping"),
         ("", "expected a mapping"),
         ("a: [", "not valid YAML"),

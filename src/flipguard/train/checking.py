@@ -128,7 +128,7 @@ def _describe(kind: Any, problem: Any, place: Place) -> str:
         choices = [choice.strip(" '") for choice in problem["ctx"]["expected"].replace(" or ", ",").split(",")]
         return f"{place.of(key)}: unknown value {shown(value)}. {choose(value, choices)}"
     if problem["type"] == "value_error":
-        return f"{place.of(key)}: {_lower(problem['msg'].removeprefix('Value error, '))}."
+        return f"{place.of(key)}: {_lower(problem['msg'].removeprefix('Value error, ')).removesuffix('.')}."
     return f"{place.of(key)}: {shown(value)} is not possible: {_lower(problem['msg'])}."
 
 

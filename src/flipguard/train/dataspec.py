@@ -33,7 +33,7 @@ FormatName = Annotated[str, BeforeValidator(_known)]
 class SplitSpec:
     """One part of the rows, as DeepSpeed-Chat parts them: over one seeded shuffle, in the proportions `parts`."""
 
-    parts: tuple[Annotated[float, Field(gt=0)], ...]
+    parts: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
     take: int = Field(ge=1)
     seed: int = Field(default=1234, ge=0, lt=2**32)
 
