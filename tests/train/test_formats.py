@@ -31,6 +31,7 @@ ROWS = {
     "pairs": {"prompt": "q", "chosen": "y", "rejected": "n"},
     "unpaired": {"prompt": "q", "completion": "y", "label": True},
     "supervised": {"messages": [ASK, YES]},
+    "prompts": {"prompt": "q", "target": "y"},
 }  # fmt: skip
 KINDS = {item.name: item.kind for item in FORMATS}
 

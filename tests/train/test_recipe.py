@@ -14,9 +14,12 @@ from flipguard.objective.divergences import DIVERGENCE_NAMES
 from flipguard.objective.preference import PREFERENCE_LOSSES
 from flipguard.train.constraintspec import Divergence, Gate, Schedule
 from flipguard.train.guarded_loss import FLAGS, RANGES
+from flipguard.train.onlinespec import ONLINE
 from flipguard.train.recipe import Algorithm, load_recipe
 
 BASE = "algorithm: dpo\nmodel: ./m\ndata: {train: pairs.jsonl}\n"
+RLOO = BASE.replace("dpo", "rloo")
+SOUND = RLOO + "reward: ./rm\n"
 
 
 @pytest.fixture
@@ -57,6 +60,29 @@ def written(tmp_path):
             "algorithm: dpo\nmodel: x\ndata: {train: x, split: {parts: [.inf, 1], take: 1}}",
             "data.split.parts.0: inf is not possible",
         ),
+        (BASE + "reward: ./rm", "reward: has no meaning for 'dpo', which samples no answers; remove it."),
+        (BASE + "rollout: {temperature: 1}", "rollout: has no meaning for 'dpo'"),
+        (RLOO, "reward: missing. 'rloo' learns from one: a model folder or hub id, a URL"),
+        (RLOO + "reward: {kind: classifier}", "reward.path: missing. Add it."),
+        (RLOO + "reward: {path: ./rm, batchsize: 4}", "reward: unknown key 'batchsize'. Did you mean 'batch_size'?"),
+        (RLOO + "reward: {path: ./rm, kind: clasifier}", "reward.kind: unknown value 'clasifier'. Did you mean"),
+        (SOUND + "rollout: {temperature: 0}", "rollout.temperature: 0 is not possible"),
+        (SOUND + "rollout: {samples: 1}", "rollout.samples: 1 is not possible"),
+        (SOUND + "rollout: {vllm: yes please}", "rollout.vllm: unknown value 'yes please'. Choose one of: off, server"),
+        (SOUND + "constraint: {gate: token}", "constraint.gate: 'token' compares a given answer"),
+        (SOUND + "constraint: {divergence: kl}", "constraint.divergence: online only 'ce' is possible"),
+        (SOUND + "constraint: {flips: f.jsonl, flip_weight: 2}", "constraint.flips: speaks of given answers"),
+        (SOUND + "reference: ./other", "reference: online, π_0 is the model as it is at the start; remove it."),
+        (SOUND + "select: {prompts: p.jsonl, scorer: ./rm}", "select: cannot go with an online algorithm"),
+        (SOUND + "speed: {packing: off}", "speed.packing: has no meaning online"),
+        (
+            "algorithm: grpo\nmodel: ./m\nreward: ./rm\ndata: {train: x, max_completion_tokens: 9}",
+            "data.max_completion_tokens: has no meaning online; rollout.max_new_tokens says",
+        ),
+        (
+            "algorithm: grpo\nmodel: ./m\nreward: ./rm\ndata: {train: [a, {path: b, relabel: ./rm}]}",
+            "data.train.1.relabel: orders pairs, and online nothing but their prompts is read",
+        ),
         ("- dpo", "expected a mapping"),
         ("", "expected a mapping"),
         ("a: [", "not valid YAML"),
@@ -81,6 +107,17 @@ def test_the_guard_of_the_paper_is_the_default(written):
     constraint = load_recipe(written(BASE)).constraint
     assert (constraint.gamma, constraint.epsilon, constraint.gate) == (0.01, 0.0, "flip")
     assert (constraint.divergence, constraint.reduction) == ("ce", "sum")
+
+
+def test_online_the_margin_of_the_paper_is_the_default_and_theirs_stay_theirs(written):
+    recipe = load_recipe(written(SOUND + "loss: {beta: 0.1, loss_type: dr_grpo, reward_clip_range: [-5, 5]}"))
+    assert (recipe.constraint.epsilon, recipe.constraint.gamma) == (0.1, 0.01)
+    assert recipe.loss["loss_type"] == "dr_grpo"
+    assert recipe.reward.path == str(written(SOUND).parent / "rm")
+    assert recipe.rollout.samples is None
+    assert load_recipe(written(RLOO + "reward: http://127.0.0.1:8000/score")).reward.path.startswith("http://127")
+    assert load_recipe(written(RLOO + "reward: my.scores:even")).reward.path == "my.scores:even"
+    assert load_recipe(written(SOUND), {"reward.batch_size": "2"}).reward.batch_size == 2
 
 
 def test_paths_in_a_recipe_start_at_its_folder_and_hub_ids_stay(written, tmp_path):
@@ -123,6 +160,7 @@ def test_a_recipe_offers_exactly_what_the_tables_hold():
         "sft",
         "reward",
         *PREFERENCE_LOSSES,
+        *ONLINE,
     )
     assert get_args(Divergence) == DIVERGENCE_NAMES
     assert get_args(Gate) == get_args(constraint.Gate)

@@ -6,7 +6,7 @@ data/preference_prompts.jsonl    what to sample preference pairs from
 data/validation_prompts.jsonl    what settings are chosen on
 data/test_prompts.jsonl          what the models are compared on; no training row shares a text with it
 model/                           a tiny Llama with random weights, and its tokenizer
-recipes/                         sft, then dpo, dpo_kd, dpo_flipguard
+recipes/                         sft, then dpo, dpo_kd, dpo_flipguard; rloo and grpo likewise
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ from flipguard.sandbox.world import Kind, Question, Split, draw, prompt_rows, se
 
 MARKER = "sandbox.json"
 SCHEMA = "flipguard.sandbox/1"
-RECIPES = ("sft", "dpo", "dpo_kd", "dpo_flipguard")
+RECIPES = (
+    *("sft", "dpo", "dpo_kd", "dpo_flipguard"),
+    *("rloo", "rloo_kd", "rloo_flipguard", "grpo", "grpo_flipguard"),
+)
 
 # What each stage sees. Preferences are collected where harm is feared, so they know many harmful prompts and few
 # sensitive ones; users ask otherwise. That gap is where over-refusal comes from.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import fields
 from typing import Any
 
 import peft
@@ -12,8 +13,11 @@ from transformers import TrainingArguments
 from trl import RewardConfig, SFTConfig
 
 from flipguard.errors import RecipeError
+from flipguard.integrations.trl import GuardedGRPOConfig, GuardedRLOOConfig
+from flipguard.train.caches import cache_folder
 from flipguard.train.checking import converted
 from flipguard.train.models import is_adapter
+from flipguard.train.onlinespec import ONLINE
 from flipguard.train.recipe import Recipe
 from flipguard.train.selection import METRIC
 
@@ -28,6 +32,8 @@ TRL_DEFAULTS: dict[str, Any] = {"bf16": False, "gradient_checkpointing": False} 
 KINDS: dict[str, tuple[Any, dict[str, Any]]] = {  # TRL's own arguments, and what we set of them
     "sft": (SFTConfig, {"max_length": None, "completion_only_loss": True}),
     "reward": (RewardConfig, {"max_length": None}),
+    "rloo": (GuardedRLOOConfig, {}),
+    "grpo": (GuardedGRPOConfig, {}),
 }
 OURS = {"disable_tqdm": True, "remove_unused_columns": False}
 LEAST = {
@@ -48,16 +54,27 @@ NO_EFFECT = {
     "save_only_model",
 }
 NOT_YOURS = {*OURS, *NO_EFFECT, "max_length", "completion_only_loss"}
+SAID_ELSEWHERE = {  # fields of TRL's online configs, and the section of a recipe that says them
+    **dict.fromkeys(("max_completion_length", "temperature", "top_p", "top_k", "num_generations"), "rollout"),
+    **dict.fromkeys(("use_vllm", "vllm_mode"), "rollout"),
+    **dict.fromkeys(("gamma", "flip_margin", "gate", "divergence", "reduction"), "constraint"),
+    **dict.fromkeys(("model_init_kwargs", "trust_remote_code"), "model"),
+    **dict.fromkeys(("reward_weights", "sync_ref_model"), "reward"),
+    "reference_cache": "speed",
+}
 
 
 def training_arguments(recipe: Recipe, *, place: str) -> Any:
-    """TrainingArguments (SFTConfig for sft, RewardConfig for reward) from the recipe's `trainer` section.
+    """TrainingArguments from the recipe's `trainer` section, or TRL's own where its trainer is used (KINDS).
 
     Raises:
         RecipeError: an unknown key, a value of the wrong type, or a combination the framework refuses.
     """
     kind, fixed = KINDS.get(recipe.algorithm, (TrainingArguments, {}))
     given = converted(kind, recipe.trainer, f"{place}: trainer")
+    if recipe.algorithm in ONLINE:
+        given |= _online_loss(kind, recipe, given, place)
+        fixed = _online(recipe)
     for name in sorted(NOT_YOURS & given.keys()):
         raise RecipeError(f"{place}: trainer.{name}: is set by flipguard, or has no effect here; remove it.")
     values = {**DEFAULTS, **_evaluation(recipe), **_selection(recipe, given, place), **given, **OURS}
@@ -76,6 +93,43 @@ def training_arguments(recipe: Recipe, *, place: str) -> Any:
     if arguments.eval_strategy != "no" and recipe.data.eval is None:
         raise RecipeError(f"{place}: trainer.eval_strategy: there is nothing to evaluate on; set data.eval.")
     return arguments
+
+
+def _online_loss(kind: Any, recipe: Recipe, given: dict[str, Any], place: str) -> dict[str, Any]:
+    """The recipe's `loss`: fields of TRL's config that TrainingArguments has not."""
+    said = converted(kind, recipe.loss, f"{place}: loss")
+    general = {item.name for item in fields(TrainingArguments)}
+    for section, names in (("loss", said), ("trainer", given)):
+        for name in SAID_ELSEWHERE.keys() & names.keys():
+            other = SAID_ELSEWHERE[name]
+            raise RecipeError(f"{place}: {section}.{name}: is said by the section '{other}' of a recipe; remove it.")
+    for name in said:
+        if name in general:
+            raise RecipeError(f"{place}: loss.{name}: belongs to the section 'trainer'.")
+        if name in given:
+            raise RecipeError(f"{place}: loss.{name}: is said in the section 'trainer', too; remove one of them.")
+    return said
+
+
+def _online(recipe: Recipe) -> dict[str, Any]:
+    """What `rollout`, `constraint` and `speed` mean to TRL's configs and the guard's fields in them."""
+    rollout, guard = recipe.rollout, recipe.constraint
+    samples = {} if rollout.samples is None else {"num_generations": rollout.samples}
+    return samples | {
+        "max_completion_length": rollout.max_new_tokens,
+        "temperature": rollout.temperature,
+        "top_p": rollout.top_p,
+        "top_k": rollout.top_k,
+        "use_vllm": rollout.vllm != "off",
+        "vllm_mode": "colocate" if rollout.vllm == "off" else rollout.vllm,
+        "gamma": guard.gamma,
+        "flip_margin": guard.epsilon,
+        "gate": "flip" if guard.gate == "soft" else guard.gate,  # the guard is told of the soft gate apart
+        "reduction": guard.reduction,
+        "reference_cache": str(cache_folder() / "reference_rollouts")
+        if recipe.speed.reference_cache == "auto"
+        else None,
+    }
 
 
 def _check_ranges(given: dict[str, Any], place: str) -> None:
@@ -111,6 +165,11 @@ def check_launch(recipe: Recipe, arguments: Any, *, place: str) -> None:
     zero3 = arguments.deepspeed_plugin is not None and arguments.deepspeed_plugin.zero_stage == 3
     if not fsdp and not zero3:
         return
+    if recipe.algorithm in ONLINE:
+        raise RecipeError(
+            f"{place}: algorithm: {recipe.algorithm} cannot answer prompts where the weights are shared out. "
+            "Use DDP or ZeRO-2."
+        )
     if recipe.select is not None:
         raise RecipeError(f"{place}: select: cannot ask a model whose weights are shared out. Use DDP or ZeRO-2.")
     if recipe.peft is not None and is_adapter(recipe.model):

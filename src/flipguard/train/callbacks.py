@@ -9,7 +9,12 @@ from transformers import TrainerCallback
 
 from flipguard.progress import Advance, follow
 
-SHOWN = {"loss": "loss {:.3f}", "flip/rate": "flips {:.1%}", "rewards/accuracies": "accuracy {:.1%}"}
+SHOWN = {
+    "loss": "loss {:.3f}",
+    "reward": "reward {:.3f}",
+    "flip/rate": "flips {:.1%}",
+    "rewards/accuracies": "accuracy {:.1%}",
+}
 
 
 class ProgressTold(TrainerCallback):

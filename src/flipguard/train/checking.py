@@ -17,6 +17,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from flipguard.errors import RecipeError, choose, shown
 
 T = TypeVar("T")
+NEEDED = ("algorithm", "model", "data", "data.train")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def override(content: dict[str, Any], overrides: dict[str, str]) -> dict[str, An
         for section in sections:
             place = place.setdefault(section, {})
             existing = existing.get(section, {}) if isinstance(existing, dict) else {}
-            if isinstance(existing, str) and section in ("model", "reference"):
+            if isinstance(existing, str) and section in ("model", "reference", "reward"):
                 place.setdefault("path", existing)
         place[last] = _parse(text, f"--{key}")
     return changed
@@ -123,7 +124,8 @@ def _describe(kind: Any, problem: Any, place: Place) -> str:
         where = place.of(key) if key in place.overridden else place.of(".".join(location[:-1]))
         return f"{where}: unknown key '{location[-1]}'. {choose(location[-1], names)}"
     if problem["type"] in ("missing", "missing_argument"):
-        return f"{place.of(key)}: missing. Every recipe needs algorithm, model and data.train."
+        needed = "Every recipe needs algorithm, model and data.train." if key in NEEDED else "Add it."
+        return f"{place.of(key)}: missing. {needed}"
     if problem["type"] == "literal_error":
         choices = [choice.strip(" '") for choice in problem["ctx"]["expected"].replace(" or ", ",").split(",")]
         return f"{place.of(key)}: unknown value {shown(value)}. {choose(value, choices)}"

@@ -16,7 +16,7 @@ from flipguard.train.dataspec import DataSpec, SourceSpec
 from flipguard.train.faults import FAULTS
 from flipguard.train.formats import Kind
 from flipguard.train.intake import open_table
-from flipguard.train.sampling import Rows, Selection, action, phrase, select
+from flipguard.train.sampling import Rows, Selection, action, phrase, select, told
 from flipguard.train.tables import Table
 
 Named = str | SourceSpec | Sequence[SourceSpec]
@@ -108,8 +108,7 @@ class TokenData:
 
     def summary(self) -> str:
         """One line: "7,731 rows; left out: 269 with identical answers"."""
-        lost = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.left_out.items()))
-        return f"{len(self.rows):,} rows" + (f"; left out: {lost}" if lost else "")
+        return told(len(self.rows), "rows", self.left_out)
 
 
 def load_pairs(sources: Named, spec: DataSpec, tokenizer: Any, context: int | None) -> TokenData:
@@ -151,16 +150,32 @@ def read_sources(sources: Named, spec: DataSpec, kind: Kind, tokenizer: Any) -> 
     return [Read(source, table, select(table, spec, source)) for source, table in read]
 
 
-def _load(sources: Named, spec: DataSpec, kind: Kind, tokenizer: Any, context: int | None) -> TokenData:
+def sound_sources(sources: Named, spec: DataSpec, kind: Kind, tokenizer: Any) -> list[Read]:
+    """Each source with what of it is trained on.
+
+    Raises:
+        DataError: a row has a fault that stops; texts and conversations are mixed; or nothing is left to train on.
+    """
     read = read_sources(sources, spec, kind, tokenizer)
-    data = TokenData(TokenRows(read), sum((item.selection.left_out for item in read), Counter()), _chat(read))
     for item in read:
         _stop_at_faults(item, spec)
-        _check_fits(item, context)
-    if not data.rows:
+    _chat(read)
+    if not any(len(item.selection.rows) for item in read):
         names = ", ".join(str(item.source) for item in read)
-        raise DataError(f"{names}: nothing to train on ({data.summary()}).")
-    return data
+        raise DataError(f"{names}: nothing to train on ({told(0, 'rows', left_out(read))}).")
+    return read
+
+
+def left_out(read: Sequence[Read]) -> Counter[str]:
+    """How many rows are not trained on, by reason."""
+    return sum((item.selection.left_out for item in read), Counter())
+
+
+def _load(sources: Named, spec: DataSpec, kind: Kind, tokenizer: Any, context: int | None) -> TokenData:
+    read = sound_sources(sources, spec, kind, tokenizer)
+    for item in read:
+        _check_fits(item, context)
+    return TokenData(TokenRows(read), left_out(read), _chat(read))
 
 
 def _chat(read: Sequence[Read]) -> bool:
@@ -173,7 +188,7 @@ def _chat(read: Sequence[Read]) -> bool:
 
 def _stop_at_faults(item: Read, spec: DataSpec) -> None:
     rows = item.selection.considered
-    for fault, (key, _, told) in FAULTS.items():
+    for fault, (key, _, words) in FAULTS.items():
         bad = rows[(item.selection.faults[rows] & fault) != 0]
         if action(fault, spec) != "stop" or not len(bad):
             continue
@@ -181,7 +196,7 @@ def _stop_at_faults(item: Read, spec: DataSpec) -> None:
         why = item.table.reasons.get(int(item.table.columns["number"][first]))
         others = f" {len(bad) - 1:,} more such rows; --check-data lists all." if len(bad) > 1 else ""
         raise DataError(
-            f"{item.place(first)}: {why or phrase(told, spec)}.{others} "
+            f"{item.place(first)}: {why or phrase(words, spec)}.{others} "
             f"Mend the row, or let data.faults.{key} be leave_out."
         )
 

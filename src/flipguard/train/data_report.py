@@ -17,6 +17,7 @@ from flipguard.train.data import Read, lengths_of, read_sources
 from flipguard.train.dataspec import DataSpec
 from flipguard.train.faults import FAULTS, Fault
 from flipguard.train.formats import Kind
+from flipguard.train.onlinespec import ONLINE
 from flipguard.train.recipe import Recipe, load_recipe
 from flipguard.train.sampling import action, phrase
 from flipguard.train.tokenizing import RELABELLED
@@ -24,7 +25,6 @@ from flipguard.train.tokenizing import RELABELLED
 SCHEMA = "flipguard.data_report/1"
 SHOWN_ROWS = 10  # of a fault, on a terminal; the file has them all
 SHOWN_TEXT = 60  # letters of an example
-UNPAIRED = ("kto",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +95,26 @@ def check_data(path: Path, overrides: dict[str, str] | None = None, *, out: Path
     recipe = load_recipe(path, overrides)
     tokenizer = models.load_tokenizer(recipe.model)
     context = _context(recipe)
-    kind: Kind = "supervised" if recipe.algorithm == "sft" else "unpaired" if recipe.algorithm in UNPAIRED else "pairs"
     reports = []
     for key, source in recipe.data.named().items():
-        (read,) = read_sources(source, recipe.data, kind, tokenizer)
+        (read,) = read_sources(source, recipe.data, kind_of(recipe.algorithm), tokenizer)
         reports.append(_source_report(key, read, recipe.data, tokenizer, context))
     report = DataReport(reports, out or recipe.output_dir.with_name(f"{recipe.output_dir.name}.data_report.json"))
     write_bytes(report.path, to_json(report.to_json(), orjson.OPT_INDENT_2) + b"\n")
     return report
 
 
+def kind_of(algorithm: str) -> Kind:
+    """What rows it learns from."""
+    special: dict[str, Kind] = {"sft": "supervised", "kto": "unpaired", **dict.fromkeys(ONLINE, "prompts")}
+    return special.get(algorithm, "pairs")
+
+
 def _context(recipe: Recipe) -> int | None:
-    """What the model can read, in tokens, from its config alone; None where that is not said, as of an adapter."""
+    """What the model can read, in tokens, from its config alone; None where that is not said, as of an adapter.
+
+    Online, less what the answer may take.
+    """
     if models.is_adapter(recipe.model):
         return None
     try:
@@ -115,7 +123,9 @@ def _context(recipe: Recipe) -> int | None:
         raise DataError(f"{recipe.model.path}: has no readable config ({shown(str(error), 120)}).") from None
     said = config.get_text_config().to_dict()
     length: int | None = said.get("max_position_embeddings") or said.get("n_positions")
-    return length
+    if length is None or recipe.algorithm not in ONLINE:
+        return length
+    return max(0, length - recipe.rollout.max_new_tokens)
 
 
 def _source_report(key: str, read: Read, spec: DataSpec, tokenizer: Any, context: int | None) -> SourceReport:

@@ -10,37 +10,47 @@ from dataclasses import asdict, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PlainValidator
+from pydantic import ConfigDict, Field, PlainValidator, ValidationInfo
 from pydantic.dataclasses import dataclass
 
 from flipguard.errors import RecipeError, shown
+from flipguard.rewards.spec import RewardSpec
 from flipguard.train import checking
 from flipguard.train.constraintspec import ConstraintSpec, Weight
 from flipguard.train.dataspec import DataSpec
+from flipguard.train.onlinespec import DEFAULT_EPSILON, ONLINE, RolloutSpec, check_sections
 from flipguard.weights import looks_local
 
 STRICT = ConfigDict(extra="forbid")
 
 
-def _number_or_flag(value: Any) -> float | bool:
-    """`true` and `false` stay what they are; "1e-3" is a number."""
+def _number_or_flag(value: Any, said: ValidationInfo) -> Any:
+    """`true` and `false` stay what they are; "1e-3" is a number. TRL's online losses take more."""
+    if said.data.get("algorithm") in ONLINE:
+        return value
     try:
         return value if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{shown(value)} is not possible: it must be a number, or true or false") from None
 
 
-LossValue = Annotated[float | bool, PlainValidator(_number_or_flag)]
+LossValue = Annotated[Any, PlainValidator(_number_or_flag)]
 
 Algorithm = Literal[
     "sft", "reward",
     "dpo", "ipo", "hinge", "dpop", "rpo", "apo_zero", "apo_down", "nca", "sppo", "simpo", "orpo", "cpo", "kto",
+    "rloo", "grpo",
 ]  # fmt: skip
 UNGUARDED = ("sft", "reward")
 """Algorithms before alignment: there is nothing yet that could get worse."""
 
 NEEDS_A_REFERENCE = ("constraint", "loss", "reference", "select", "speed")
 """Sections that say nothing to them."""
+
+MODELS = ("model", "reference", "reward")
+"""Sections that may be a path alone."""
+
+URLS = ("http://", "https://")
 
 Switch = Literal["auto", "off"]
 
@@ -99,6 +109,8 @@ class Recipe:
     peft: dict[str, Any] | None = None
     trainer: dict[str, Any] = field(default_factory=dict)
     select: SelectSpec | None = None
+    reward: RewardSpec | None = None
+    rollout: RolloutSpec = field(default_factory=RolloutSpec)
 
     @property
     def output_dir(self) -> Path:
@@ -110,9 +122,9 @@ class Recipe:
         said = asdict(self) | {"data": self.data.said()}
         if self.select is not None:
             said["select"] |= {"prompts": str(self.select.prompts)}
-        if self.algorithm in UNGUARDED:
-            said = {name: value for name, value in said.items() if name not in NEEDS_A_REFERENCE}
-        return said
+        unsaid = NEEDS_A_REFERENCE if self.algorithm in UNGUARDED else ()
+        unsaid = (*unsaid, *(() if self.algorithm in ONLINE else ("reward", "rollout")))
+        return {name: value for name, value in said.items() if name not in unsaid}
 
 
 def load_recipe(path: Path, overrides: dict[str, str] | None = None) -> Recipe:
@@ -131,6 +143,8 @@ def load_recipe(path: Path, overrides: dict[str, str] | None = None) -> Recipe:
     _paths_from(changed, Path())
     checking.merge(content, changed)
     _spell_out_models(content)
+    if content.get("algorithm") in ONLINE and isinstance(content.setdefault("constraint", {}), dict):
+        content["constraint"].setdefault("epsilon", DEFAULT_EPSILON)
     content.setdefault("trainer", {})
     if isinstance(content["trainer"], dict):
         content["trainer"].setdefault("output_dir", str(path.parent / path.stem))
@@ -142,6 +156,7 @@ def load_recipe(path: Path, overrides: dict[str, str] | None = None) -> Recipe:
     for section in NEEDS_A_REFERENCE:
         if recipe.algorithm in UNGUARDED and section in content:
             raise RecipeError(f"{path}: {section}: has no meaning for '{recipe.algorithm}'; remove the section.")
+    check_sections(recipe.algorithm, content, recipe.data.named(), place)
     return recipe
 
 
@@ -157,7 +172,7 @@ def _check_folders(recipe: Recipe, place: checking.Place) -> None:
 
 def _paths_from(content: dict[str, Any], folder: Path) -> None:
     """Make every path in `content` that exists relative to `folder`, or looks local, start there."""
-    for key in ("model", "reference"):
+    for key in MODELS:
         value = content.get(key)
         if isinstance(value, dict):
             _anchor(value, "path", folder)
@@ -191,7 +206,7 @@ def _anchor_sources(data: dict[str, Any], key: str, folder: Path) -> None:
 
 def _anchor(section: dict[str, Any], key: str, folder: Path, *, always: bool = False) -> None:
     value = section.get(key)
-    if not isinstance(value, str):
+    if not isinstance(value, str) or value.startswith(URLS):
         return
     path = Path(value).expanduser()
     if always or looks_local(value) or (folder / path).exists():
@@ -212,6 +227,6 @@ def _tidy(path: Path) -> Path:
 
 
 def _spell_out_models(content: dict[str, Any]) -> None:
-    for key in ("model", "reference"):
+    for key in MODELS:
         if isinstance(content.get(key), str):
             content[key] = {"path": content[key]}

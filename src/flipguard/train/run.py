@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -15,11 +14,10 @@ import peft
 import torch
 from transformers import PrinterCallback, ProgressCallback, set_seed
 
-from flipguard.errors import ModelError, RecipeError, shown
+from flipguard.errors import ModelError, RecipeError
 from flipguard.files import write_text
 from flipguard.locks import locked
 from flipguard.processes import is_first
-from flipguard.rewards.opening import open_reward
 from flipguard.rewards.spec import RewardSpec
 from flipguard.train import arguments as arguments_of
 from flipguard.train import models
@@ -32,15 +30,21 @@ from flipguard.train.folder import RunFolder, saving
 from flipguard.train.guarded_loss import GuardedLoss, guarded_loss
 from flipguard.train.intake import sha256_of
 from flipguard.train.offline import OfflineTrainer, Reference
+from flipguard.train.online import online
+from flipguard.train.onlinespec import ONLINE
 from flipguard.train.recipe import Recipe, load_recipe
 from flipguard.train.reference import with_reference
 from flipguard.train.reward import prepare_tokenizer, reward_model, reward_trainer
 from flipguard.train.selection import FlipSelection, load_prompts, why
 from flipguard.train.sft import sft_trainer
 from flipguard.train.speed import check_causal, readings_of
+from flipguard.train.starting import Data, opened_reward, refused, reward_sha256, tokenizer_and_model, train_and_eval
 from flipguard.train.together import agreed, from_first
 from flipguard.train.unpaired import UnpairedCollator, UnpairedLoss, load_mismatched
 from flipguard.weights import model_folder, weights_sha256
+
+Stage = Callable[[Recipe, Any, str], tuple[Any, Data]]
+"""From recipe, arguments and the recipe's file to a trainer that is ready, and its data."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def train(
     with _alone(folder.path):
         trainer, data = stage(recipe, arguments, place)
         checkpoint = from_first(lambda: folder.open(resume=resume, overwrite=overwrite))
-        with _refused(place), saving(folder.path):
+        with refused(place), saving(folder.path):
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         with agreed():
             _check_trained(trainer, place)
@@ -87,18 +91,6 @@ def train(
         with saving(folder.path):
             folder.finish(_saver(trainer, recipe, data, metrics), {"data": data.summary(), "metrics": metrics})
     return Trained(folder.path, data.summary(), metrics)
-
-
-@contextmanager
-def _refused(place: str) -> Iterator[None]:
-    """What only the frameworks can check, such as the modules an adapter names, is an error of the recipe."""
-    try:
-        yield
-    except (ValueError, TypeError, ImportError, ZeroDivisionError) as error:
-        reason = " ".join(str(error).split())
-        raise RecipeError(
-            f"{place}: trainer or peft: cannot be done ({type(error).__name__}: {shown(reason, 200)})."
-        ) from error
 
 
 @contextmanager
@@ -135,15 +127,16 @@ def _inputs(recipe: Recipe) -> dict[str, str]:
             found[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
     specs = {"model": recipe.model, "reference": recipe.reference}
     folders = {name: model_folder(spec.path) for name, spec in specs.items() if spec is not None}
+    found["reward"] = None if recipe.reward is None else reward_sha256(recipe.reward)
     known = {name: sha256 for name, sha256 in found.items() if sha256 is not None}
     return known | {name: weights_sha256(folder) for name, folder in folders.items() if folder is not None}
 
 
 def _supervised(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, TokenData]:
-    with agreed(), _refused(place):
+    with agreed(), refused(place):
         lora = arguments_of.lora_config(recipe, place=place)
-        tokenizer, model = _tokenizer_and_model(recipe)
-        data, evaluation = _load(load_completions, recipe, tokenizer, models.context_length(model))
+        tokenizer, model = tokenizer_and_model(recipe)
+        data, evaluation = _rows(load_completions, recipe, tokenizer, model)
         set_seed(arguments.seed)
         told = [ProgressTold("sft")]
         trainer = sft_trainer(model, arguments, tokenizer, data, evaluation, lora, callbacks=told)
@@ -152,10 +145,10 @@ def _supervised(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, TokenD
 
 
 def _rewarding(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, TokenData]:
-    with agreed(), _refused(place):
+    with agreed(), refused(place):
         lora = arguments_of.lora_config(recipe, place=place)
-        tokenizer, model = _tokenizer_and_model(recipe)
-        data, evaluation = _load(load_pairs, recipe, tokenizer, models.context_length(model))
+        tokenizer, model = tokenizer_and_model(recipe)
+        data, evaluation = _rows(load_pairs, recipe, tokenizer, model)
         set_seed(arguments.seed)
         classifier, told = reward_model(model), [ProgressTold("reward")]
         parts = [part for part in (data, evaluation) if part is not None]
@@ -165,13 +158,13 @@ def _rewarding(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, TokenDa
 
 def _preference(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, TokenData]:
     mixed = arguments_of.mixed_precision(arguments)
-    with agreed(), _refused(place):
+    with agreed(), refused(place):
         lora = arguments_of.lora_config(recipe, place=place)
-        tokenizer, model = _tokenizer_and_model(recipe)
+        tokenizer, model = tokenizer_and_model(recipe)
         objective = guarded_loss(recipe, place=place, precision=mixed or model.dtype)
         unpaired = isinstance(objective, UnpairedLoss)
         loader = load_mismatched if unpaired else load_pairs
-        data, evaluation = _load(loader, recipe, tokenizer, models.context_length(model))
+        data, evaluation = _rows(loader, recipe, tokenizer, model)
         weights = _guard_weights(recipe, data, tokenizer, place)
         collator = PairCollator(tokenizer.pad_token_id)
         reference = _reference_model(recipe, model, tokenizer, objective)
@@ -185,7 +178,7 @@ def _preference(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, TokenD
     seen = [replace(row, guard_weight=weight) for row, weight in zip(asked(data.rows), weights, strict=True)]
     held_out = None if evaluation is None else Pairs(asked(evaluation.rows))
     set_seed(arguments.seed)
-    with agreed(), _refused(place):
+    with agreed(), refused(place):
         policy = model if lora is None else peft.get_peft_model(model, lora)
         reading, beside = readings_of(policy, reference if _needs_distribution(objective) else None, recipe.speed)
         collator = replace(collator, layout=reading.layout)
@@ -214,31 +207,19 @@ def _selection(recipe: Recipe, tokenizer: Any, arguments: Any, place: str) -> Fl
     if recipe.select is None:
         return None
     prompts = load_prompts(recipe.select, tokenizer, arguments.per_device_eval_batch_size)
-    scorer = open_reward(RewardSpec(path=recipe.select.scorer), f"{place}: select.scorer")
+    scorer = opened_reward(RewardSpec(path=recipe.select.scorer), f"{place}: select.scorer")
     return FlipSelection(recipe.select, prompts, scorer, tokenizer, mixed=arguments_of.mixed_precision(arguments))
 
 
-STAGES = {"sft": _supervised, "reward": _rewarding}
+STAGES: dict[str, Stage] = {"sft": _supervised, "reward": _rewarding, **dict.fromkeys(ONLINE, online)}
 """The algorithms that are no preference losses."""
 
 
-def _tokenizer_and_model(recipe: Recipe) -> tuple[Any, Any]:
-    tokenizer, model = models.load_tokenizer(recipe.model), models.load_model(recipe.model)
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        raise ModelError(f"{recipe.model.path}: the tokenizer has {len(tokenizer)} tokens, the model only {rows}.")
-    return tokenizer, model
-
-
-def _load(
-    load: Callable[..., TokenData], recipe: Recipe, tokenizer: Any, context: int | None
+def _rows(
+    load: Callable[..., TokenData], recipe: Recipe, tokenizer: Any, model: Any
 ) -> tuple[TokenData, TokenData | None]:
-    data = load(recipe.data.train, recipe.data, tokenizer, context)
-    held_out = None if recipe.data.eval is None else load(recipe.data.eval, recipe.data, tokenizer, context)
-    if is_first():
-        for sources, part in ((recipe.data.train, data), (recipe.data.eval or (), held_out)):
-            sys.stderr.write("" if part is None else f"{', '.join(map(str, sources))}: {part.summary()}\n")
-    return data, held_out
+    context = models.context_length(model)
+    return train_and_eval(recipe, lambda sources: load(sources, recipe.data, tokenizer, context))
 
 
 def _reference_model(recipe: Recipe, model: Any, tokenizer: Any, objective: GuardedLoss | UnpairedLoss) -> Any:
@@ -276,7 +257,7 @@ def _last_metrics(history: list[dict[str, float]]) -> dict[str, float]:
     return last
 
 
-def _saver(trainer: Any, recipe: Recipe, data: TokenData, metrics: dict[str, float]) -> Callable[[Path], None]:
+def _saver(trainer: Any, recipe: Recipe, data: Data, metrics: dict[str, float]) -> Callable[[Path], None]:
     def save(folder: Path) -> None:
         merged = recipe.peft is not None and models.is_adapter(recipe.model)
         if not merged:

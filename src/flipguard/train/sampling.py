@@ -116,6 +116,16 @@ def _with_limits(table: Table, spec: DataSpec, considered: Rows) -> NDArray[np.i
     return faults
 
 
+def told(count: int, what: str, left_out: Counter[str]) -> str:
+    """One line on what is trained on and what is not.
+
+    >>> told(7731, "rows", Counter({"with identical answers": 269}))
+    '7,731 rows; left out: 269 with identical answers'
+    """
+    lost = ", ".join(f"{number:,} {reason}" for reason, number in sorted(left_out.items()))
+    return f"{count:,} {what}" + (f"; left out: {lost}" if lost else "")
+
+
 def phrase(text: str, spec: DataSpec) -> str:
     """A fault's words with the limits of the recipe."""
     return text.format(prompt=spec.max_prompt_tokens, completion=spec.max_completion_tokens)

@@ -22,11 +22,12 @@ def tokenize(examples: list[Example], places: list[str], tokenizer: Any) -> Iter
     chat = not isinstance(examples[0].prompt, str)
     asked, wholes = texts_of(tokenizer, examples, places)
     prompt_ids = tokenizer(asked, add_special_tokens=not chat, verbose=False)["input_ids"]
-    whole_ids = iter(tokenizer(wholes, add_special_tokens=not chat, verbose=False)["input_ids"])
+    whole_ids = iter(tokenizer(wholes, add_special_tokens=not chat, verbose=False)["input_ids"] if wholes else [])
     for example, ids in zip(examples, prompt_ids, strict=True):
         answers = [_ended_once(whole, tokenizer) for whole in islice(whole_ids, len(example.completions))]
-        cut = min(_shared(_open_ended(ids, tokenizer), whole) for whole in answers)
-        yield [answers[0][:cut], *(whole[cut:] for whole in answers)]
+        asked_ids = _open_ended(ids, tokenizer)
+        cut = min((_shared(asked_ids, whole) for whole in answers), default=len(asked_ids))
+        yield [[*answers, asked_ids][0][:cut], *(whole[cut:] for whole in answers)]
 
 
 def texts_of(tokenizer: Any, examples: list[Example], places: list[str]) -> tuple[list[str], list[str]]:
@@ -47,7 +48,8 @@ def texts_of(tokenizer: Any, examples: list[Example], places: list[str]) -> tupl
     asked = _templated(tokenizer, prompts, places, add_generation_prompt=True)
     sides = [len(example.completions) for example in examples]
     owners = [number for number, count in enumerate(sides) for _ in range(count)]
-    wholes = _templated(tokenizer, answered, [places[owner] for owner in owners], add_generation_prompt=False)
+    theirs = [places[owner] for owner in owners]
+    wholes = _templated(tokenizer, answered, theirs, add_generation_prompt=False) if answered else []
     for owner, whole in zip(owners, wholes, strict=True):
         if not whole.startswith(asked[owner]):
             raise ModelError(

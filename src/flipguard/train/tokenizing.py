@@ -52,7 +52,7 @@ class Reader:
 
     Args:
         form: how its rows are read.
-        kind: what they shall become; a pair may become two unpaired rows, or its chosen half.
+        kind: what they shall become; a pair may become two unpaired rows, its chosen half, or its prompt alone.
         tokenizer: of the model.
         chat: whether the rows are conversations.
         wrap: whether texts become conversations first.
@@ -76,7 +76,7 @@ class Reader:
         rows, reasons = [], {}
         for item in chunk:
             try:
-                example = self._read(item)
+                example = self.example(item)
             except MalformedError as problem:
                 reasons[item.number] = str(problem)
                 rows.append(_blank(item, int(Fault.MALFORMED)))
@@ -95,7 +95,12 @@ class Reader:
         """Where a row stands: `file:line`, or `source[number]`."""
         return f"{self.source}:{item.line}" if item.line else f"{self.source}[{item.number}]"
 
-    def _read(self, item: Numbered) -> Example | None:
+    def example(self, item: Numbered) -> Example | None:
+        """A row in its one form; None where it is not asked for.
+
+        Raises:
+            MalformedError: it is not of the format.
+        """
         if any(item.row.get(column) != value for column, value in self.where.items()):
             return None
         absent = self.form.refuses(item.row)
@@ -109,7 +114,7 @@ class Reader:
             example = as_conversation(example, self.form)
         if isinstance(example.prompt, str) is self.chat:
             raise MalformedError("texts and conversations are mixed in one file. Choose one")
-        return example
+        return replace(example, completions=(), tied=False) if self.kind == "prompts" else example
 
     def _tokenized(
         self, examples: list[tuple[Numbered, Example, int]], rows: list[tuple[Any, ...]], reasons: dict[int, str]
@@ -128,7 +133,7 @@ class Reader:
             distance = edit_distance(*sides) if len(sides) == 2 else 1.0
             second = len(sides[1]) if len(sides) == 2 else 0
             label = -1 if example.label is None else int(example.label)
-            lengths = (len(prompt), len(sides[0]), second)
+            lengths = (len(prompt), len(sides[0]) if sides else 0, second)
             rows.append((item.number, item.line, *lengths, faults, label, *digests(example), distance))
             tokens.append(np.fromiter(chain(prompt, *sides), np.int32, sum(lengths)))
             ids.append(example.id)

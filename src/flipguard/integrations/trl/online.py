@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,20 +33,26 @@ class OnlineGuard:
     """The second term of Eq. 11 for sampled answers, with the cross entropy of Eq. 12 on the better answer.
 
     Attributes:
-        gamma: weight, >= 0.
+        gamma: weight, >= 0; who moves it does so between optimizer steps.
         margin: ε of Eq. 7, in reward units.
-        gate: flip (the indicator), always (distillation on the better of both answers), off.
+        gate: flip (the indicator), always (distillation on the better of both answers), soft (w = a + b · flip), off.
         reduction: over the tokens of the target.
+        soft: a and b of the soft gate.
         rollouts: π_0's answers, empty until training starts.
         rewards: [N] what the policy's last answers earned on this process.
+        observe: is shown each micro-batch of training: [N] 0 or 1, the flips among the answers that could be graded.
+        beside: what else decides π_0's rewards, for the cache: the reward itself, columns it reads.
     """
 
     gamma: float
     margin: float
-    gate: options.Gate
+    gate: constraint.Gate
     reduction: options.Reduction
+    soft: tuple[float, float] = (0.1, 1.0)
     rollouts: Rollouts = field(default_factory=dict)
     rewards: Tensor = field(default_factory=lambda: torch.empty(0))
+    observe: Callable[[Tensor], None] = lambda _: None
+    beside: str = ""
 
     def ask_reference(self, trainer: Any) -> None:
         """Let π_0 answer every prompt, unless it has."""
@@ -67,7 +74,7 @@ class OnlineGuard:
         Returns:
             the batch with [B] bool flags and the targets [B, C'], the better answer of π_0 and π (Eq. 12).
         """
-        asked = [self.rollouts.get(key_of(row["prompt"])) for row in inputs]
+        asked = [self.rollouts.get(key_of(row)) for row in inputs]
         device = batch["completion_ids"].device
         ref = torch.tensor([torch.nan if item is None else item.reward for item in asked], device=device)
         policy = self.rewards.to(device)
@@ -108,13 +115,19 @@ class OnlineGuard:
         """
         gamma = 0.0 if self.gate == "off" else self.gamma
         term = loss.new_zeros(())
+        if trainer.model.training:
+            self.observe(batch[FLIPPED][batch[KNOWN]].to(loss.dtype))
         if gamma:
-            weights = constraint.gate_weights(batch[FLIPPED], self.gate, dtype=loss.dtype) * batch[KNOWN]
+            weights = constraint.gate_weights(batch[FLIPPED], self.gate, soft=self.soft, dtype=loss.dtype)
+            weights = weights * batch[KNOWN] * batch[TARGET_MASK].any(dim=1)  # a masked answer is no target
             if trainer.accelerator.reduce(weights.sum(), reduction="sum") > 0:
                 term = gamma * self._divergence(trainer, model, batch, weights) / parts
                 loss = loss + term
         every = torch.ones(len(batch[FLIPPED]), device=loss.device)
         guard.log_rows(trainer, {"flip/constraint_loss": every * term.detach() * parts, "flip/gamma": every * gamma})
+        kept = trainer._metrics["train" if trainer.model.training else "eval"]  # noqa: SLF001 - TRL has no other place
+        if kept.get("kl"):
+            kept["kl/ref"] = list(kept["kl"])  # by our name, too
         return loss
 
     def _divergence(self, trainer: Any, model: Any, batch: dict[str, Any], weights: Tensor) -> Tensor:

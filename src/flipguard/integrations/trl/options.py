@@ -23,8 +23,9 @@ HELP = {
     "reduction": "Over the tokens of an answer: their sum or their mean.",
     "flip_margin": "How much less than the reference's answer an answer may earn before it is a flip, in the units of "
     "the reward, >= 0.",
-    "reference_cache": "Where the reference's answers and rewards are kept; a second run with the same model, prompts, "
-    "sampling and rewards reads them instead of asking again. By default they are asked at every start.",
+    "reference_cache": "Where the reference's answers and rewards are kept: a file, or a folder for one named by its "
+    "content. A second run with the same model, prompts, sampling and rewards reads them instead of asking again. "
+    "By default they are asked at every start.",
 }
 """What a command line's --help says, by the option's name."""
 

@@ -22,7 +22,7 @@ from datasets import IterableDataset
 from flipguard.errors import DataError, RecipeError
 from flipguard.files import read_jsonl, write_jsonl
 
-SCHEMA = "flipguard.reference/1"
+SCHEMA = "flipguard.reference/2"
 SAMPLING = (
     *("max_completion_length", "temperature", "top_p", "top_k", "min_p"),
     *("repetition_penalty", "generation_kwargs"),
@@ -39,12 +39,13 @@ class Rollout:
 
 
 Rollouts = dict[str, Rollout]
-"""π_0's answer to each prompt, by `key_of` the prompt."""
+"""π_0's answer to each prompt, by `key_of` its row."""
 
 
-def key_of(prompt: Any) -> str:
-    """What identifies a prompt, a text or a list of messages."""
-    return hashlib.sha256(orjson.dumps(prompt)).hexdigest()
+def key_of(row: dict[str, Any]) -> str:
+    """What identifies a row: its prompt, and the columns that its reward may depend on."""
+    said = orjson.dumps(row, default=repr, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+    return hashlib.sha256(said).hexdigest()
 
 
 def reference_rollouts(trainer: Any) -> Rollouts:
@@ -55,23 +56,22 @@ def reference_rollouts(trainer: Any) -> Rollouts:
 
     Raises:
         RecipeError: the data are a stream, whose prompts cannot be known beforehand.
-        DataError: the cache belongs to another model, other prompts, sampling or rewards.
+        DataError: the cache is damaged, or belongs to another model, other prompts, sampling or rewards.
     """
     rows = _rows(trainer)
-    cache = None if trainer.args.reference_cache is None else Path(trainer.args.reference_cache)
-    fingerprint = {} if cache is None else _fingerprint(trainer, rows)
-    if cache is not None and cache.exists():
-        return _read(cache, fingerprint)
+    cache = None if trainer.args.reference_cache is None else _cache(trainer, rows)
+    known = None if cache is None else cache.read()
+    if cache is not None and all(gather_object([known is not None])) and known is not None:
+        return known
     with _as_if_nothing_happened(trainer):
         rollouts = _ask(trainer, rows)
     if cache is not None and trainer.accelerator.is_main_process:
-        lines = [{"key": key, "ids": item.ids, "reward": item.reward} for key, item in rollouts.items()]
-        write_jsonl(cache, [{"schema": SCHEMA, **fingerprint}, *lines])
+        cache.write(rollouts)
     return rollouts
 
 
 def _rows(trainer: Any) -> list[dict[str, Any]]:
-    """The first row of each prompt, in training and evaluation data."""
+    """Each row once, of training and evaluation data."""
     first: dict[str, dict[str, Any]] = {}
     for name in ("train_dataset", "eval_dataset"):
         dataset = vars(trainer)[name]
@@ -82,7 +82,7 @@ def _rows(trainer: Any) -> list[dict[str, Any]]:
                     "prompt before training. Give a data set of known length."
                 )
             for row in part:
-                first.setdefault(key_of(row["prompt"]), row)
+                first.setdefault(key_of(row), row)
     return list(first.values())
 
 
@@ -106,7 +106,7 @@ def _ask_batch(trainer: Any, rows: list[dict[str, Any]], repeats: int) -> list[t
     ids, completions = trainer.sampled(prompts)
     rewards = trainer._calculate_rewards(inputs, prompts, completions, ids)  # noqa: SLF001 - TRL has no public scorer
     total = weighted(trainer, rewards)[local(trainer, len(inputs))].tolist()
-    return [(key_of(row["prompt"]), list(ids[at * repeats]), total[at * repeats]) for at, row in enumerate(rows)]
+    return [(key_of(row), list(ids[at * repeats]), total[at * repeats]) for at, row in enumerate(rows)]
 
 
 def weighted(trainer: Any, rewards: torch.Tensor) -> torch.Tensor:
@@ -131,6 +131,9 @@ def _as_if_nothing_happened(trainer: Any) -> Iterator[None]:
     """Sample with random numbers of our own, and leave the trainer's, its metrics and its counters as they were."""
     kept = {name: copy.deepcopy(vars(trainer)[name]) for name in LOGS}
     seen, training, state = trainer.state.num_input_tokens_seen, trainer.model.training, random.getstate()
+    device = trainer.accelerator.device
+    if trainer.model.device != device:  # DeepSpeed moves it when training starts
+        trainer.model.to(device)
     trainer.model.train()  # as when the policy samples
     try:
         with torch.random.fork_rng():
@@ -149,7 +152,7 @@ def _fingerprint(trainer: Any, rows: list[dict[str, Any]]) -> dict[str, Any]:
     for name, tensor in sorted(trainer.model.state_dict().items()):
         model.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         model.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    prompts = hashlib.sha256("".join(key_of(row["prompt"]) for row in rows).encode())
+    prompts = hashlib.sha256("".join(key_of(row) for row in rows).encode())
     return {
         "model": model.hexdigest(),
         "prompts": prompts.hexdigest(),
@@ -157,18 +160,65 @@ def _fingerprint(trainer: Any, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "seed": trainer.args.seed,
         "rewards": list(trainer.reward_func_names),
         "reward_weights": trainer.reward_weights.tolist(),
+        "beside": trainer.guard.beside,
     }
 
 
-def _read(cache: Path, fingerprint: dict[str, Any]) -> Rollouts:
-    lines = (row for _, row in read_jsonl(cache))
-    header = next(lines, {})
-    wanted = orjson.loads(orjson.dumps({"schema": SCHEMA, **fingerprint}))
-    strange = [name for name in wanted if header.get(name) != wanted[name]]
-    if strange:
-        raise DataError(
-            f"{cache}: reference answers of another run: {', '.join(strange)} differ. "
-            "Name another reference_cache, or delete the file."
-        )
-    nan = float("nan")
-    return {row["key"]: Rollout(row["ids"], nan if row["reward"] is None else row["reward"]) for row in lines}
+@dataclass(frozen=True, slots=True)
+class _Cache:
+    """Answers on disk: a header that says whose they are, then one line for each.
+
+    Args:
+        path: the file.
+        fingerprint: whose answers are wanted.
+        named: whether the file is named by its fingerprint, so that one that does not fit is made anew.
+    """
+
+    path: Path
+    fingerprint: dict[str, Any]
+    named: bool
+
+    def read(self) -> Rollouts | None:
+        """The answers; None where there are none that can be used."""
+        if not self.path.exists():
+            return None
+        try:
+            return self._read()
+        except DataError:
+            if self.named:
+                return None
+            raise
+
+    def write(self, rollouts: Rollouts) -> None:
+        lines = [{"key": key, "ids": item.ids, "reward": item.reward} for key, item in rollouts.items()]
+        write_jsonl(self.path, [{"schema": SCHEMA, **self.fingerprint, "sha256": _digest(lines)}, *lines])
+
+    def _read(self) -> Rollouts:
+        header, *lines = [row for _, row in read_jsonl(self.path)] or [{}]
+        wanted = orjson.loads(orjson.dumps({"schema": SCHEMA, **self.fingerprint}))
+        strange = [name for name in wanted if header.get(name) != wanted[name]]
+        if strange:
+            raise DataError(
+                f"{self.path}: reference answers of another run: {', '.join(strange)} differ. "
+                "Name another reference_cache, or delete the file."
+            )
+        if header.get("sha256") != _digest(lines):
+            raise DataError(f"{self.path}: reference answers that were changed or cut on the disk. Delete the file.")
+        nan = float("nan")
+        return {row["key"]: Rollout(row["ids"], nan if row["reward"] is None else row["reward"]) for row in lines}
+
+
+def _cache(trainer: Any, rows: list[dict[str, Any]]) -> _Cache:
+    """The file that `reference_cache` names, or in a folder that it names the one of this fingerprint."""
+    said, fingerprint = Path(trainer.args.reference_cache), _fingerprint(trainer, rows)
+    if not said.is_dir():
+        return _Cache(said, fingerprint, named=False)
+    name = hashlib.sha256(orjson.dumps(fingerprint, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return _Cache(said / f"{name}.jsonl", fingerprint, named=True)
+
+
+def _digest(lines: list[dict[str, Any]]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(orjson.dumps(line, option=orjson.OPT_SORT_KEYS) + b"\n")
+    return digest.hexdigest()

@@ -11,12 +11,13 @@ from flipguard.train.formats.example import Conversation, Example, Format, Kind,
 from flipguard.train.formats.hh import HH
 from flipguard.train.formats.sharegpt import SHAREGPT
 from flipguard.train.formats.summarize import SUMMARIZE
-from flipguard.train.formats.trl import PAIRS, SUPERVISED, UNPAIRED
+from flipguard.train.formats.trl import PAIRS, PROMPTS, SUPERVISED, UNPAIRED
 from flipguard.train.formats.ultrafeedback import ULTRAFEEDBACK
 
 __all__ = ["FORMATS", "LOOKED_AT", "Conversation", "Example", "Format", "Kind", "MalformedError", "Text", "recognise"]
 
-FORMATS = (HH, ULTRAFEEDBACK, SUMMARIZE, CVALUES, SHAREGPT, PAIRS, UNPAIRED, SUPERVISED)  # the most special first
+# the most special first
+FORMATS = (HH, ULTRAFEEDBACK, SUMMARIZE, CVALUES, SHAREGPT, PAIRS, UNPAIRED, SUPERVISED, PROMPTS)
 LOOKED_AT = 10  # rows; the format is that of most of them
 
 
@@ -32,8 +33,9 @@ def recognise(rows: Sequence[Row], kind: Kind, name: str, source: str) -> Format
     Raises:
         DataError: no format fits; the message says why each one does not.
     """
-    fitting = [item for item in FORMATS if item.kind == kind] if kind != "pairs" else []
-    fitting += [item for item in FORMATS if item.kind == "pairs"]
+    own = [item for item in FORMATS if item.kind == kind] if kind != "pairs" else []
+    pairs = [item for item in FORMATS if item.kind == "pairs"]
+    fitting = [*pairs, *own] if kind == "prompts" else [*own, *pairs]  # what has a prompt may be a pair all the same
     if name != "auto":
         chosen = next((item for item in fitting if item.name == name), None)
         if chosen is None:

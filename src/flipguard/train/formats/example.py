@@ -11,7 +11,7 @@ from typing import Any, Literal
 from flipguard.errors import shown
 from flipguard.records import Row, RowId
 
-Kind = Literal["pairs", "unpaired", "supervised"]
+Kind = Literal["pairs", "unpaired", "supervised", "prompts"]
 Conversation = list[dict[str, str]]
 Text = str | Conversation
 

@@ -1,4 +1,4 @@
-"""TRL's formats: preference pairs with a said or unsaid prompt, unpaired preferences, supervised rows."""
+"""TRL's formats: preference pairs with a said or unsaid prompt, unpaired preferences, supervised rows, prompts."""
 
 from __future__ import annotations
 
@@ -59,6 +59,10 @@ def _supervised(row: Row) -> Example:
     return Example(messages[:-1], (messages[-1:],), id=id_of(row))
 
 
+def _prompt(row: Row) -> Example:
+    return Example(text_or_messages(row, "prompt"), (), id=id_of(row))
+
+
 def _neither(row: Row) -> str | None:
     return None if "completion" in row or "messages" in row else "no 'completion' or 'messages'"
 
@@ -66,3 +70,4 @@ def _neither(row: Row) -> str | None:
 PAIRS = Format("pairs", "pairs", lambda row: missing(row, "chosen", "rejected"), _pair)
 UNPAIRED = Format("unpaired", "unpaired", lambda row: missing(row, "prompt", "completion", "label"), _unpaired)
 SUPERVISED = Format("supervised", "supervised", _neither, _supervised)
+PROMPTS = Format("prompts", "prompts", lambda row: missing(row, "prompt"), _prompt)

@@ -1,0 +1,228 @@
+"""Online algorithms from recipe to model folder, as a user runs them."""
+
+import importlib
+import json
+import subprocess
+import sys
+import time
+
+import datasets
+import pytest
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+from trl import RLOOConfig, RLOOTrainer
+
+from flipguard.errors import FlipGuardError
+from flipguard.integrations.trl import GuardedRLOOConfig, GuardedRLOOTrainer
+from flipguard.train.run import train
+
+pytestmark = pytest.mark.slow
+
+SCORER = """
+import json
+
+def even(prompts, completions, **columns):
+    said = [[word for message in answer for word in message["content"].split()] for answer in completions]
+    return [sum(int(word[1:]) % 2 == 0 for word in words if word[1:].isdigit()) / 8 for words in said]
+
+def raises(prompts, completions, **columns):
+    return 1 / 0
+
+def words(prompts, completions, **columns):
+    return ["good"] * len(prompts)
+
+def few(prompts, completions, **columns):
+    return [1.0]
+
+def nothing(prompts, completions, **columns):
+    pass
+
+def none(prompts, completions, **columns):
+    return [None] * len(prompts)
+
+def keeps(prompts, completions, **columns):
+    with open("seen.jsonl", "a") as file:
+        for at, prompt in enumerate(prompts):
+            file.write(json.dumps({"prompt": prompt} | {key: values[at] for key, values in columns.items()}) + "\\n")
+    return [float(len(answer)) for answer in completions]
+"""
+TRAINER = {"learning_rate": 1e-2, "per_device_train_batch_size": 4, "max_steps": 6, "use_cpu": True}
+
+
+@pytest.fixture
+def online(make_recipe, tmp_path, monkeypatch):
+    """Writes a recipe of an online algorithm, prompts and a reward; a keyword replaces a section."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "even_words.py").write_text(SCORER)
+    rows = [{"id": n, "prompt": [{"role": "user", "content": f"w{n} w{n + 1}"}], "target": n} for n in range(12)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def write(name="rloo", **sections):
+        said = {
+            "algorithm": "rloo",
+            "data": {"train": "prompts.jsonl"},
+            "reward": "even_words:even",
+            "rollout": {"max_new_tokens": 8, "samples": 2},
+            "constraint": {"gamma": 0.5, "epsilon": 0.0},
+            "trainer": TRAINER,
+        }
+        return make_recipe(name, **said | sections)
+
+    return write
+
+
+def history(folder):
+    entries = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    return [entry for entry in entries if "loss" in entry]
+
+
+def weights(folder, name="model.safetensors"):
+    return load_file(folder / name)
+
+
+def same(left, right):
+    return left.keys() == right.keys() and all((left[name] == right[name]).all() for name in left)
+
+
+@pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
+def test_an_online_recipe_leaves_a_model_a_card_and_the_metrics_of_every_step(online, algorithm):
+    trained = train(online(algorithm=algorithm, loss={"beta": 0.1}))
+    steps = history(trained.path)
+    assert len(steps) == 6
+    for step in steps:
+        assert {"reward", "flip/rate", "flip/margin", "flip/reward_policy", "flip/reward_ref", "kl/ref"} <= step.keys()
+        assert step["flip/gamma"] == 0.5
+    assert max(step["flip/constraint_loss"] for step in steps) > 0
+    card = (trained.path / "README.md").read_text()
+    assert "max_new_tokens: 8" in card
+    assert "12 prompts" in card
+
+
+def test_with_gamma_zero_the_recipe_trains_to_the_weights_of_trl(online, model_folder, tokenizer, tmp_path):
+    sections = {"loss": {"beta": 0.1, "epsilon": 0.3}, "constraint": {"gamma": 0}}
+    ours = train(online(trainer=TRAINER | {"gradient_accumulation_steps": 2, "max_steps": 3}, **sections))
+    prompts = [json.loads(line)["prompt"] for line in (tmp_path / "prompts.jsonl").read_text().splitlines()]
+    arguments = RLOOConfig(
+        str(tmp_path / "theirs"), beta=0.1, epsilon=0.3, num_generations=2, max_completion_length=8, learning_rate=1e-2,
+        per_device_train_batch_size=4, gradient_accumulation_steps=2, max_steps=3, use_cpu=True, bf16=False,
+        gradient_checkpointing=False, report_to="none", save_strategy="no", disable_tqdm=True,
+    )  # fmt: skip
+    theirs = RLOOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(model_folder),
+        reward_funcs=importlib.import_module("even_words").even,
+        args=arguments,
+        train_dataset=datasets.Dataset.from_dict({"prompt": prompts}),
+        processing_class=tokenizer,
+    )
+    theirs.train()
+    assert same(weights(ours.path), dict(theirs.model.state_dict()))
+    assert max(step["flip/rate"] for step in history(ours.path)) > 0
+
+
+def test_the_guard_of_the_recipe_is_that_of_the_drop_in_trainer(online, model_folder, tokenizer, tmp_path):
+    """Which is held against Eq. 12 by hand in tests/integrations."""
+    ours = train(online(constraint={"gamma": 0.5, "epsilon": 0.05, "reduction": "mean"}))
+    prompts = [json.loads(line)["prompt"] for line in (tmp_path / "prompts.jsonl").read_text().splitlines()]
+    arguments = GuardedRLOOConfig(
+        str(tmp_path / "theirs"), gamma=0.5, flip_margin=0.05, reduction="mean", num_generations=2,
+        max_completion_length=8, learning_rate=1e-2, per_device_train_batch_size=4, max_steps=6, use_cpu=True,
+        bf16=False, gradient_checkpointing=False, report_to="none", save_strategy="no", disable_tqdm=True,
+    )  # fmt: skip
+    theirs = GuardedRLOOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(model_folder),
+        reward_funcs=importlib.import_module("even_words").even,
+        args=arguments,
+        train_dataset=datasets.Dataset.from_dict({"prompt": prompts}),
+        processing_class=tokenizer,
+    )
+    theirs.train()
+    assert same(weights(ours.path), dict(theirs.model.state_dict()))
+
+
+def test_a_killed_run_resumes_to_the_same_weights_and_metrics(online, tmp_path):
+    constraint = {"gamma": 0.1, "epsilon": 0, "target_flip_rate": 0.1, "adaptive_rate": 0.5}
+    trainer = TRAINER | {"max_steps": 30, "save_steps": 2}
+    sections = {"trainer": trainer, "constraint": constraint, "algorithm": "grpo"}
+    whole = train(online("whole", **sections))
+    recipe = online("broken", **sections)
+    command = [sys.executable, "-m", "flipguard", "train", str(recipe)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not list((tmp_path / "broken").glob("checkpoint-*/trainer_state.json")):
+        assert process.poll() is None, "ended before it could be killed"
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "broken" / "model.safetensors").exists()
+    resumed = train(recipe, resume=True)
+    assert same(weights(whole.path), weights(resumed.path))
+    steps = [[{**step, "step_time": 0} for step in history(run.path)] for run in (whole, resumed)]
+    assert steps[0] == steps[1]
+    gammas = [step["flip/gamma"] for step in steps[0]]
+    for before, step, after in zip(gammas, steps[0], gammas[1:], strict=False):
+        assert after == pytest.approx(max(0.0, before + 0.5 * (step["flip/rate"] - 0.1)))
+    assert len(set(gammas)) > 3
+
+
+@pytest.mark.parametrize(
+    ("reward", "says"),
+    [
+        ("raises", "even_words:raises: failed on data.train: "),
+        ("words", "even_words:words: returned 'good' (str) for id 0 in data.train. Return a float"),
+        ("few", "even_words:few: returned 1 values for the 4 completions of data.train"),
+        ("nothing", "even_words:nothing: returned a NoneType for data.train, not a list."),
+        ("none", "even_words:none: graded not one answer of the reference."),
+        ("absent", "even_words.py has no 'absent'."),
+    ],
+)
+def test_a_reward_that_breaks_its_promise_is_one_line_and_leaves_nothing_behind(online, tmp_path, reward, says):
+    with pytest.raises(FlipGuardError) as raised:
+        train(online(reward=f"even_words:{reward}"))
+    assert says in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not list((tmp_path / "rloo").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("sections", "says"),
+    [
+        ({"trainer": TRAINER | {"per_device_train_batch_size": 3}}, "must be divisible by num_generations"),
+        ({"trainer": TRAINER | {"per_device_train_batch_size": 32}}, "12 prompts are fewer than the 16 that are asked"),
+        ({"trainer": TRAINER | {"temperature": 1}}, "trainer.temperature: is said by the section 'rollout'"),
+        ({"loss": {"flip_margin": 1}}, "loss.flip_margin: is said by the section 'constraint'"),
+        ({"loss": {"learning_rate": 1}}, "loss.learning_rate: belongs to the section 'trainer'."),
+        ({"loss": {"betta": 1}}, "loss: unknown key 'betta'. Did you mean 'beta'?"),
+        ({"loss": {"beta": "high"}}, "loss.beta: 'high' is not possible"),
+        ({"loss": {"beta": 1}, "trainer": TRAINER | {"beta": 1}}, "loss.beta: is said in the section 'trainer', too"),
+        ({"loss": {"num_iterations": 3}, "trainer": TRAINER | {"save_steps": 4}}, "trainer.save_steps: 4 falls amid"),
+        ({"rollout": {"vllm": "server"}}, "rollout.vllm: needs the package 'vllm', which is not installed."),
+        ({"rollout": {"max_new_tokens": 62}}, "prompts.jsonl:1: the prompt (4 tokens) and rollout.max_new_tokens (62)"),
+        (
+            {"data": {"train": "prompts.jsonl", "max_prompt_tokens": 3}},
+            "nothing to train on (0 rows; left out: 12 with",
+        ),
+        ({"reward": "./nowhere"}, "nowhere: no such folder"),
+    ],
+)
+def test_what_cannot_be_trained_online_is_one_line_and_leaves_nothing_behind(online, tmp_path, sections, says):
+    with pytest.raises(FlipGuardError) as raised:
+        train(online(**sections))
+    assert says in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not list((tmp_path / "rloo").glob("*"))
+
+
+def test_prompts_come_from_pairs_too_and_over_long_ones_are_counted(online, tmp_path, capfd):
+    """The reward is given the other keys of each row, whether all rows have them or not."""
+    pair = {"chosen": " w2", "rejected": " "}
+    rows = [{"prompt": f"w{n} w1", **pair, "target": [n]} for n in range(6)]
+    rows += [{"prompt": "w1 " * 20, **pair}, {"prompt": "w9 w1", **pair}]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {"train": "pairs.jsonl", "eval": "prompts.jsonl", "max_prompt_tokens": 8, "chat": True}
+    trained = train(online(data=data, reward="even_words:keeps"))
+    assert "pairs.jsonl: 7 prompts; left out: 1 with prompts over 8 tokens" in capfd.readouterr().err
+    assert {"eval_flip/rate", "eval_flip/reward_ref"} <= trained.metrics.keys()
+    seen = [json.loads(line) for line in (tmp_path / "seen.jsonl").read_text().splitlines()]
+    pairs = {row["prompt"][0]["content"]: row["target"] for row in seen if "chosen" in row}
+    assert pairs == {f"w{n} w1": [n] for n in range(6)} | {"w9 w1": None}
+    assert {row["id"] for row in seen if "chosen" not in row} == set(range(12))
