@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from trl import RLOOConfig, RLOOTrainer
 
-from flipguard.errors import FlipGuardError
-from flipguard.integrations.trl import GuardedRLOOConfig, GuardedRLOOTrainer
+from flipguard.errors import FlipGuardError, RecipeError
+from flipguard.integrations.trl import GuardedRLOOConfig, GuardedRLOOTrainer, rollouts
 from flipguard.train.run import train
 
 pytestmark = pytest.mark.slow
@@ -54,6 +54,7 @@ def online(make_recipe, tmp_path, monkeypatch):
     """Writes a recipe of an online algorithm, prompts and a reward; a keyword replaces a section."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "even_words", raising=False)  # of another test, in another folder
     (tmp_path / "even_words.py").write_text(SCORER)
     rows = [{"id": n, "prompt": [{"role": "user", "content": f"w{n} w{n + 1}"}], "target": n} for n in range(12)]
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -226,3 +227,46 @@ def test_prompts_come_from_pairs_too_and_over_long_ones_are_counted(online, tmp_
     pairs = {row["prompt"][0]["content"]: row["target"] for row in seen if "chosen" in row}
     assert pairs == {f"w{n} w1": [n] for n in range(6)} | {"w9 w1": None}
     assert {row["id"] for row in seen if "chosen" not in row} == set(range(12))
+
+
+def test_the_soft_gate_and_an_adapter_are_taken_too(online):
+    constraint = {"gate": "soft", "weights": [0.2, 1.0], "gamma": 0.5, "schedule": "linear"}
+    soft = train(online("soft", constraint=constraint, peft={"r": 2, "target_modules": "all-linear"}))
+    steps = history(soft.path)
+    assert all(step["flip/constraint_loss"] > 0 for step in steps), "a part of the guard is always there"
+    assert [step["flip/gamma"] for step in steps] == pytest.approx([0.5 * (6 - n) / 6 for n in range(6)])
+    assert all("kl/ref" in step for step in steps), "the adapter switched off is π_0"
+    assert (soft.path / "adapter_model.safetensors").exists()
+
+
+def test_reference_answers_are_kept_for_later_runs_and_damage_is_noticed(online, tmp_path, monkeypatch):
+    first = train(online("first"))
+    (kept,) = (tmp_path / "cache" / "reference_rollouts").iterdir()
+    said = kept.read_bytes()
+    asked = []
+    ask = rollouts._ask  # what a second run must not need
+    monkeypatch.setattr(rollouts, "_ask", lambda *given: asked.append(1) or ask(*given))
+    assert same(weights(train(online("second")).path), weights(first.path))
+    assert not asked
+    kept.write_bytes(said.replace(b'"reward":0.5', b'"reward":0.6', 1))
+    assert same(weights(train(online("third")).path), weights(first.path))
+    assert (len(asked), kept.read_bytes()) == (1, said)
+    (tmp_path / "prompts.jsonl").write_text(
+        (tmp_path / "prompts.jsonl").read_text().replace('"target": 3', '"target": 4')
+    )
+    train(online("fourth"))
+    assert len(asked) == 2, "the reward may read another target"
+    train(online("fifth", speed={"reference_cache": "off"}))
+    assert len(asked) == 3
+
+
+def test_another_reward_is_another_run(online, tmp_path):
+    recipe = online()
+    train(recipe)
+    assert train(recipe, resume=True).already_done
+    with pytest.raises(RecipeError, match=r"was begun with rollout\.max_new_tokens = 8, the recipe now says 9"):
+        train(recipe, {"rollout.max_new_tokens": "9"}, resume=True)
+    with (tmp_path / "even_words.py").open("a") as file:
+        file.write("\n# edited\n")
+    with pytest.raises(RecipeError, match="was trained with another reward than there is now"):
+        train(recipe, resume=True)

@@ -113,3 +113,39 @@ def test_an_error_of_both_processes_is_one_line(make_recipe, launch):
     assert len([line for line in lines if line.startswith("flipguard train: ")]) == 1
     assert "exitcode  : 2" in errors
     assert "Traceback" not in errors.split("torch/distributed/elastic")[0]
+
+
+def test_online_two_processes_broken_off_end_in_what_two_unbroken_ones_end_in(make_recipe, tmp_path, launch):
+    """Each process draws answers of its own, so two are held against two."""
+    (tmp_path / "even_words.py").write_text(
+        "def even(prompts, completions, **columns):\n"
+        "    said = [answer[0]['content'].split() for answer in completions]\n"
+        "    return [sum(word[1:] in '02468' for word in words) / 8 for words in said]\n"
+    )
+    rows = [{"id": n, "prompt": [{"role": "user", "content": f"w{n} w{n + 1}"}]} for n in range(10)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    trainer = {"learning_rate": 1e-2, "per_device_train_batch_size": 2, "max_steps": 6, "save_steps": 2}
+    recipe = make_recipe(
+        "two",
+        algorithm="rloo",
+        data={"train": "prompts.jsonl"},
+        reward="even_words:even",
+        rollout={"max_new_tokens": 8, "samples": 2},
+        constraint=ADAPTIVE | {"gate": "flip", "epsilon": 0.0},
+        trainer=trainer | {"use_cpu": True, "save_total_limit": 3},
+    )
+    there, folder = {"PYTHONPATH": path_with(tmp_path)}, tmp_path / "two"
+    code, _, errors = launch.finish(launch.start("train", recipe, **there))
+    assert code == 0, errors
+    assert errors.count("10 prompts") == errors.count("reference: 10 answers") == 1
+    whole, steps = load_file(folder / "model.safetensors"), history(folder)
+    assert len({step["flip/gamma"] for step in steps if "flip/gamma" in step}) > 3
+    for later in (4, 6):
+        (folder / f"checkpoint-{later}" / "trainer_state.json").unlink()
+    record = json.loads((folder / "flipguard.json").read_text())
+    (folder / "flipguard.json").write_text(json.dumps(record | {"finished": False}))
+    code, _, errors = launch.finish(launch.start("train", recipe, "--resume", **there))
+    assert code == 0, errors
+    again = load_file(folder / "model.safetensors")
+    assert all((whole[key] == again[key]).all() for key in whole)
+    assert [step | {"step_time": 0} for step in history(folder)] == [step | {"step_time": 0} for step in steps]
