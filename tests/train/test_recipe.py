@@ -83,6 +83,10 @@ def written(tmp_path):
             "algorithm: grpo\nmodel: ./m\nreward: ./rm\ndata: {train: [a, {path: b, relabel: ./rm}]}",
             "data.train.1.relabel: orders pairs, and online nothing but their prompts is read",
         ),
+        *(
+            (f"algorithm: dpo\nmodel: x\ndata: {{train: x}}\nspeed: {{slice_tokens: {wrong}}}", "speed.slice_tokens: ")
+            for wrong in ("maybe", 0, 5.5, "true")
+        ),
         ("- dpo", "expected a mapping"),
         ("", "expected a mapping"),
         ("a: [", "not valid YAML"),

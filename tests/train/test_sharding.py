@@ -7,9 +7,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
-from flipguard.train.batches import PairCollator
+from flipguard.train.batches import PairCollator, ReferencedPair, in_slices
+from flipguard.train.data import TokenRow
 from flipguard.train.run import train
-from flipguard.train.sharding import COUNTED, CountingCollator, Fillable, Filled
+from flipguard.train.sharding import COUNTED, SLICES, CountingCollator, Fillable, Filled
 
 PAIRS = 10  # so that the last step has fewer pairs, and the last batch of it fewer still
 PLAIN = {"optim": "sgd", "learning_rate": 0.1, "max_grad_norm": 0, "lr_scheduler_type": "constant", "use_cpu": True}
@@ -139,3 +140,20 @@ def test_a_batch_holds_what_counts_or_one_row_that_does_not():
         "rows": [7],
         COUNTED: [0],
     }
+
+
+def test_a_batch_in_slices_says_of_each_how_many_count():
+    batch = CountingCollator(lambda rows: {"rows": torch.tensor(rows)}, lambda rows: [rows[:2], rows[2:]])
+    made = batch([(5, True), (6, True), (7, True), (8, False)])
+    assert made[COUNTED].tolist() == [3]
+    assert [(part["rows"].tolist(), part[COUNTED].tolist()) for part in made[SLICES]] == [([5, 6], [2]), ([7], [1])]
+
+
+def test_slices_hold_every_row_once_and_no_more_tokens_than_asked_unless_a_row_is_longer():
+    sizes = [3, 9, 30, 1, 12, 7, 7, 20, 2]
+    rows = [ReferencedPair(TokenRow("", [0] * (size - 2), ([1], [2])), float(size), 0.0) for size in sizes if size > 1]
+    for most in (1, 10, 21, 1000):
+        slices = in_slices(rows, most)
+        assert sorted(row.ref_chosen for part in slices for row in part) == sorted(size for size in sizes if size > 1)
+        assert all(len(part) == 1 or sum(row.ref_chosen for row in part) <= most for part in slices)
+    assert [[row.ref_chosen for row in part] for part in in_slices(rows, 21)] == [[30], [20], [12, 9], [7, 7, 3, 2]]

@@ -45,16 +45,39 @@ class Pairs(Dataset[ReferencedPair]):
 class Layout:
     """How the rows of a batch lie in memory; the numbers are the same.
 
-    Both off is the plain layout, one padded row for each completion; any other reads packed rows.
+    Without `share` and `fill` it is the plain layout, one padded row for each completion; any other reads packed rows.
     """
 
     share: bool = False
     fill: bool = False
+    slice_tokens: int | None = None
+    """Read a batch of pairs in slices of about so many tokens, one forward and backward after the other."""
 
     @property
     def is_packed(self) -> bool:
         """Whether a model must honour masks and positions of ours."""
         return self.share or self.fill
+
+
+def in_slices(rows: Sequence[ReferencedPair], tokens: int) -> list[Sequence[ReferencedPair]]:
+    """Rows in groups of at most `tokens` tokens, or of one row, the longest first: the mean over them stays the same.
+
+    >>> in_slices([], 100)
+    []
+    """
+    slices: list[list[ReferencedPair]] = []
+    room = 0
+    for size, row in sorted(((_size(row.tokens), row) for row in rows), key=lambda one: -one[0]):
+        if not slices or size > room:
+            slices.append([])
+            room = tokens
+        slices[-1].append(row)
+        room -= size
+    return list(slices)
+
+
+def _size(row: TokenRow) -> int:
+    return len(row.prompt) + sum(map(len, row.completions))
 
 
 @dataclass(frozen=True)

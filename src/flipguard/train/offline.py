@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+from accelerate import DistributedType
 from torch import Tensor
 from torch.utils.data import SequentialSampler
 from transformers import Trainer
@@ -14,11 +17,11 @@ from transformers import Trainer
 from flipguard.objective import logprobs
 from flipguard.objective.divergences import DIVERGENCES, cross_entropy
 from flipguard.objective.unpaired import reference_point
-from flipguard.train.batches import first_completions
+from flipguard.train.batches import PairCollator, first_completions, in_slices
 from flipguard.train.guarded_loss import GuardedLoss
 from flipguard.train.reference import autocast
 from flipguard.train.scoring import Batch, Scorer
-from flipguard.train.sharding import COUNTED, CountingCollator, Fillable, Filled, in_order
+from flipguard.train.sharding import COUNTED, SLICES, CountingCollator, Fillable, Filled, in_order
 from flipguard.train.together import meet
 from flipguard.train.unpaired import UnpairedLoss, mismatched
 
@@ -55,7 +58,7 @@ class OfflineTrainer(Trainer):
             reference: π_0, where the divergence needs its whole distribution.
             train_dataset: pairs.
             eval_dataset: pairs, or None.
-            data_collator: makes a batch of pairs.
+            data_collator: makes a batch of pairs; a PairCollator, in slices if its layout says so.
             trainer: what transformers.Trainer takes.
         """
         super().__init__(
@@ -64,9 +67,21 @@ class OfflineTrainer(Trainer):
             data_collator=CountingCollator(data_collator),
             **trainer,
         )
+        most = data_collator.layout.slice_tokens if isinstance(data_collator, PairCollator) else None
+        if most is not None and not self._is_sharded():
+            self.data_collator = CountingCollator(data_collator, partial(in_slices, tokens=most))
         self.guarded_loss, self.scorer, self.mixed, self.reference = guarded_loss, scorer, mixed, reference
         self.loss_is_scaled_for_ga = True  # by the pairs of the whole step, over micro-batches and processes
         self._sums: dict[str, dict[str, Tensor]] = {"train": {}, "eval": {}}
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Tensor | None = None) -> Tensor:
+        """Forward and backward of a batch, slice by slice; gradients are exchanged after the last."""
+        slices = inputs.get(SLICES, [inputs])
+        losses = []
+        for number, part in enumerate(slices, 1):
+            with nullcontext() if number == len(slices) else self.accelerator.no_sync(model):
+                losses.append(super().training_step(model, part, num_items_in_batch))
+        return torch.stack(losses).sum()
 
     def compute_loss(
         self,
@@ -114,7 +129,8 @@ class OfflineTrainer(Trainer):
         """The loss on a batch of the evaluation set."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
-            return self.compute_loss(model, inputs).detach(), None, None
+            losses = [self.compute_loss(model, part) * part[COUNTED][0] for part in inputs.get(SLICES, [inputs])]
+        return torch.stack(losses).sum() / inputs[COUNTED][0].clamp(min=1), None, None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means of all metrics since the last call, over the pairs of all processes, to what Trainer logs."""
@@ -126,6 +142,14 @@ class OfflineTrainer(Trainer):
                     logs[f"{prefix}{name}"] = (gathered[0] / gathered[1]).item()
             self._sums[mode] = {}
         super().log(logs, start_time)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """What Trainer estimates, of all slices."""
+        return sum(super(OfflineTrainer, self).floating_point_ops(part) for part in inputs.get(SLICES, [inputs]))
+
+    def _is_sharded(self) -> bool:
+        """Whether weights are shared out, so that all processes must make equally many passes."""
+        return self.accelerator.distributed_type in (DistributedType.DEEPSPEED, DistributedType.FSDP)
 
     def _divergence(self, states: Tensor, token_logps: Tensor, inputs: Batch) -> Tensor:
         """[B, C] D per token of the chosen half."""

@@ -55,6 +55,17 @@ URLS = ("http://", "https://")
 Switch = Literal["auto", "off"]
 
 
+def _tokens_or_switch(value: Any) -> int | str:
+    if value in ("auto", "off"):
+        return str(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    raise ValueError(f"{shown(value)} is not possible: it must be auto, off, or a number of tokens, at least 1")
+
+
+SliceTokens = Annotated[Literal["auto", "off"] | int, PlainValidator(_tokens_or_switch)]
+
+
 @dataclass(frozen=True, config=STRICT)
 class ModelSpec:
     """Which weights: a folder, or a hub id with an optional revision.
@@ -92,6 +103,7 @@ class SpeedSpec:
     prefix_sharing: Switch = "auto"
     packing: Switch = "auto"
     tiled_head: Switch = "auto"
+    slice_tokens: SliceTokens = "auto"
     reference_cache: Switch = "auto"
 
 

@@ -37,7 +37,7 @@ from flipguard.train.reference import with_reference
 from flipguard.train.reward import prepare_tokenizer, reward_model, reward_trainer
 from flipguard.train.selection import FlipSelection, load_prompts, why
 from flipguard.train.sft import sft_trainer
-from flipguard.train.speed import check_causal, readings_of
+from flipguard.train.speed import check_causal, readings_of, slice_tokens
 from flipguard.train.starting import Data, opened_reward, refused, reward_sha256, tokenizer_and_model, train_and_eval
 from flipguard.train.together import agreed, from_first
 from flipguard.train.unpaired import UnpairedCollator, UnpairedLoss, load_mismatched
@@ -181,7 +181,8 @@ def _preference(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, TokenD
     with agreed(), refused(place):
         policy = model if lora is None else peft.get_peft_model(model, lora)
         reading, beside = readings_of(policy, reference if _needs_distribution(objective) else None, recipe.speed)
-        collator = replace(collator, layout=reading.layout)
+        layout = replace(reading.layout, slice_tokens=slice_tokens(recipe.speed, arguments.device))
+        collator = replace(collator, layout=layout)
         trainer = OfflineTrainer(
             guarded_loss=objective,
             scorer=reading.scorer,

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, RandomSampler, Sampler
 
 COUNTED = "counted"  # of a batch: [1], how many of its examples count: all of them or none
+SLICES = "slices"  # of a batch: the batches it is read in, one after the other, where it is too large for one
 
 
 class Fillable(Dataset[tuple[Any, bool]]):
@@ -73,13 +74,23 @@ def _epoch(trainer: Any) -> int:
     return int(trainer.state.epoch or 0)
 
 
+def whole(rows: Sequence[Any]) -> list[Sequence[Any]]:
+    """All rows at once."""
+    return [rows]
+
+
 @dataclass(frozen=True)
 class CountingCollator:
     """Batches the rows that count and says how many they are; where none counts, one row that does not."""
 
     collator: Callable[[Sequence[Any]], dict[str, Tensor]]
+    sliced: Callable[[Sequence[Any]], list[Sequence[Any]]] = whole
 
-    def __call__(self, rows: Sequence[tuple[Any, bool]]) -> dict[str, Tensor]:
-        """What `collator` makes of them, and `counted` [1]."""
+    def __call__(self, rows: Sequence[tuple[Any, bool]]) -> dict[str, Any]:
+        """What `collator` makes of them, and `counted` [1]; several of those under `slices` where rows are sliced."""
         real = [row for row, counts in rows if counts]
-        return {**self.collator(real or [rows[0][0]]), COUNTED: torch.tensor([len(real)])}
+        batches = [
+            {**self.collator(part), COUNTED: torch.tensor([len(part) if real else 0])}
+            for part in self.sliced(real or [rows[0][0]])
+        ]
+        return batches[0] if len(batches) == 1 else {SLICES: batches, COUNTED: torch.tensor([len(real)])}

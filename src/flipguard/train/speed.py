@@ -6,11 +6,16 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from flipguard.errors import ModelError
 from flipguard.processes import is_first
 from flipguard.train.batches import Layout
 from flipguard.train.recipe import SpeedSpec
 from flipguard.train.scoring import Scorer, reads_ahead, scorer_for
+
+CPU_SLICE, GPU_SLICE = 1024, 16_384
+"""Tokens of a slice: as many as keep the products efficient. Fewer only cost, more only take memory."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,13 @@ def reading_of(model: Any, speed: SpeedSpec) -> Reading:
         missing.append("it takes no masks of ours, so prompts are not shared and rows are padded")
         wanted = Layout()
     return Reading(scorer, wanted, "; ".join(missing))
+
+
+def slice_tokens(speed: SpeedSpec, device: torch.device) -> int | None:
+    """How many tokens are read at once; None: a batch, whatever its size."""
+    if speed.slice_tokens == "off":
+        return None
+    return (CPU_SLICE if device.type == "cpu" else GPU_SLICE) if speed.slice_tokens == "auto" else speed.slice_tokens
 
 
 def check_causal(model: Any) -> None:

@@ -35,7 +35,7 @@ ADAPTIVE = {"gamma": 0.5, "target_flip_rate": 0.2, "adaptive_rate": 0.1, "gate":
 @pytest.mark.parametrize(
     "sections",
     [
-        {"constraint": ADAPTIVE},
+        {"constraint": ADAPTIVE, "speed": {"slice_tokens": 1}},
         {"constraint": {"gamma": 0.5}, "peft": LORA},
         {"constraint": ADAPTIVE, "algorithm": "kto"},
         {"algorithm": "sft"},
