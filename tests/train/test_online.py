@@ -270,3 +270,16 @@ def test_another_reward_is_another_run(online, tmp_path):
         file.write("\n# edited\n")
     with pytest.raises(RecipeError, match="was trained with another reward than there is now"):
         train(recipe, resume=True)
+
+
+@pytest.mark.parametrize("reused", [{}, {"num_iterations": 2, "save_steps": 4}], ids=["once", "twice"])
+def test_of_a_short_run_only_the_prompts_it_will_see_are_asked_beforehand(online, tmp_path, reused):
+    trainer = TRAINER | {"max_steps": 2, "gradient_accumulation_steps": 2} | reused
+    rollout = {"max_new_tokens": 8, "samples": 2, "reference_samples": 3}
+    train(online(reward="even_words:keeps", rollout=rollout, trainer=trainer))
+    seen = [json.loads(line)["id"] for line in (tmp_path / "seen.jsonl").read_text().splitlines()]
+    count = 4 if reused else 8
+    asked, trained = seen[: 3 * count], seen[3 * count :]
+    assert set(asked) == set(trained)
+    assert len(set(asked)) == count
+    assert len(trained) == 2 * count

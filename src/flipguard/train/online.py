@@ -21,12 +21,12 @@ from flipguard.errors import DataError, JudgeError, ModelError, RecipeError
 from flipguard.files import to_json
 from flipguard.integrations.trl import GuardedGRPOTrainer, GuardedRLOOTrainer
 from flipguard.processes import is_first
+from flipguard.progress import follow
 from flipguard.rewards.spec import RewardSpec
 from flipguard.scorers import Answered, Scorer, grade
 from flipguard.train import arguments as arguments_of
 from flipguard.train import models
 from flipguard.train.callbacks import ProgressTold
-from flipguard.train.constraintspec import ConstraintSpec
 from flipguard.train.prompts import PromptData, read_prompts
 from flipguard.train.recipe import Recipe
 from flipguard.train.speed import check_causal
@@ -69,7 +69,7 @@ def online(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, PromptData]
         check_causal(trainer.model)
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
-        _steer(trainer, recipe.constraint, strength)
+        _steer(trainer, recipe, strength)
         trainer.add_callback(Steering(trainer.guard, strength, scorer))
         trainer.guard.beside = _identity(recipe, scorer, [data, evaluation])
         _make_cache(arguments)
@@ -126,10 +126,12 @@ class Steering(TrainerCallback):
             sys.stderr.write(f"{self.scorer.name}: {remark}\n")
 
 
-def _steer(trainer: Any, spec: ConstraintSpec, strength: Strength) -> None:
-    """Give the guard what a recipe has beyond TRL's configs: the soft gate, and a gamma that follows the flips."""
-    guard = trainer.guard
+def _steer(trainer: Any, recipe: Recipe, strength: Strength) -> None:
+    """Give the guard what a recipe has beyond TRL's configs: the soft gate, a gamma that follows the flips ..."""
+    guard, spec = trainer.guard, recipe.constraint
     guard.gate = spec.gate
+    guard.samples = recipe.rollout.reference_samples
+    guard.follow = lambda total: follow("reference answers", total, unit="prompt")
     guard.soft = spec.weights or guard.soft
     guard.observe = lambda flipped: strength.observe(flipped, counts=flipped.new_ones(1))
 

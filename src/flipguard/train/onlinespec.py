@@ -20,8 +20,9 @@ PAIRED = ("flips", "flip_weight")  # of `constraint`: what only given answers ha
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class RolloutSpec:
-    """How π answers a prompt in training, and π_0 before it: `samples` times, the default being TRL's.
+    """How π answers a prompt in training, and π_0 before it: `samples` times (default: TRL's) and `reference_samples`.
 
+    Of several answers of π_0 the mean reward decides what is a flip, and the best is what a flip is pulled to.
     `vllm` answers by vLLM: on the GPUs of training (`colocate`) or by a server that runs already (`server`).
     """
 
@@ -30,6 +31,7 @@ class RolloutSpec:
     top_p: float = Field(default=1.0, gt=0, le=1)
     top_k: int = Field(default=0, ge=0)
     samples: int | None = Field(default=None, ge=2)
+    reference_samples: int = Field(default=1, ge=1)
     vllm: Literal["off", "server", "colocate"] = "off"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,8 @@ class OnlineGuard:
         soft: a and b of the soft gate.
         rollouts: π_0's answers, empty until training starts.
         rewards: [N] what the policy's last answers earned on this process.
+        samples: how many answers of π_0 to each prompt; their mean reward makes a flip, the best is the target.
+        follow: is told how many prompts π_0 will answer, and while it does how many more it has.
         observe: is shown each micro-batch of training: [N] 0 or 1, the flips among the answers that could be graded.
         beside: what else decides π_0's rewards, for the cache: the reward itself, columns it reads.
     """
@@ -51,6 +54,8 @@ class OnlineGuard:
     soft: tuple[float, float] = (0.1, 1.0)
     rollouts: Rollouts = field(default_factory=dict)
     rewards: Tensor = field(default_factory=lambda: torch.empty(0))
+    samples: int = 1
+    follow: Callable[[int], AbstractContextManager[Callable[[int], None]]] = lambda _: nullcontext(lambda _: None)
     observe: Callable[[Tensor], None] = lambda _: None
     beside: str = ""
 
@@ -79,7 +84,8 @@ class OnlineGuard:
         ref = torch.tensor([torch.nan if item is None else item.reward for item in asked], device=device)
         policy = self.rewards.to(device)
         flipped = flips.reward_flips(ref, policy, epsilon=self.margin)
-        better = flips.reward_flips(ref, policy, epsilon=0.0)
+        best = torch.tensor([torch.nan if item is None else item.best for item in asked], device=device)
+        better = flips.reward_flips(best, policy, epsilon=0.0)
         known = ~(ref.isnan() | policy.isnan())
         guard.log_rows(
             trainer,

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,17 @@ LOGS = ("_metrics", "_pending_extra_logs", "_pending_metrics")
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One answer: its token ids, and its reward, NaN where no reward function could grade it."""
+    """π_0 on one prompt; NaN where no reward function could grade what it says.
+
+    Attributes:
+        ids: tokens of its answer, of several the best.
+        reward: what it earns, of several answers their mean: what makes a flip (Eq. 7).
+        best: what that answer earns.
+    """
 
     ids: list[int]
     reward: float
+    best: float
 
 
 Rollouts = dict[str, Rollout]
@@ -71,7 +80,7 @@ def reference_rollouts(trainer: Any) -> Rollouts:
 
 
 def _rows(trainer: Any) -> list[dict[str, Any]]:
-    """Each row once, of training and evaluation data."""
+    """Each row once, of the training data that will be seen and of the evaluation data."""
     first: dict[str, dict[str, Any]] = {}
     for name in ("train_dataset", "eval_dataset"):
         dataset = vars(trainer)[name]
@@ -81,32 +90,57 @@ def _rows(trainer: Any) -> list[dict[str, Any]]:
                     f"{type(trainer).__name__}: {name}: is a stream, and the guard asks the reference model about each "
                     "prompt before training. Give a data set of known length."
                 )
-            for row in part:
+            for row in part.select(_seen(trainer)) if name == "train_dataset" else part:
                 first.setdefault(key_of(row), row)
     return list(first.values())
+
+
+def _seen(trainer: Any) -> list[int]:
+    """The rows that training will see: all, or of a run that ends before its first epoch does those of its steps."""
+    args, sampler = trainer.args, trainer._get_train_sampler()  # noqa: SLF001 - TRL has no public one
+    needed = args.max_steps * args.gradient_accumulation_steps * args.generation_batch_size
+    if args.max_steps <= 0 or needed >= len(sampler):
+        return list(range(len(trainer.train_dataset)))
+    return sorted(set(islice(iter(sampler), needed)))
 
 
 def _ask(trainer: Any, rows: list[dict[str, Any]]) -> Rollouts:
     """Each process asks for its share, all in equally many calls of equal size, since the trainer gathers in each."""
     processes, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
-    repeats = trainer.num_generations if trainer.use_vllm else 1  # vLLM's path wants whole groups of one prompt
-    size = max(1, trainer.args.per_device_train_batch_size)
+    group = trainer.num_generations if trainer.use_vllm else 1  # vLLM's path wants whole groups of one prompt
+    repeats = -(-trainer.guard.samples // group) * group
+    size = max(1, trainer.args.per_device_train_batch_size // repeats)
     share = -(-len(rows) // (processes * size)) * size
     mine = [rows[number % len(rows)] for number in range(rank * share, (rank + 1) * share)]
-    found: list[tuple[str, list[int], float]] = []
-    for start in range(0, share, size):
-        found += _ask_batch(trainer, mine[start : start + size], repeats)
-    everywhere = gather_object(found) if processes > 1 else found
-    return {key: Rollout(ids, reward) for key, ids, reward in everywhere}
+    found: list[tuple[str, Rollout]] = []
+    with trainer.guard.follow(share) as advance:
+        for start in range(0, share, size):
+            found += _ask_batch(trainer, mine[start : start + size], repeats)
+            advance(size)
+    return dict(gather_object(found) if processes > 1 else found)
 
 
-def _ask_batch(trainer: Any, rows: list[dict[str, Any]], repeats: int) -> list[tuple[str, list[int], float]]:
+def _ask_batch(trainer: Any, rows: list[dict[str, Any]], repeats: int) -> list[tuple[str, Rollout]]:
     inputs = [row for row in rows for _ in range(repeats)]
     prompts = [row["prompt"] for row in inputs]
     ids, completions = trainer.sampled(prompts)
     rewards = trainer._calculate_rewards(inputs, prompts, completions, ids)  # noqa: SLF001 - TRL has no public scorer
-    total = weighted(trainer, rewards)[local(trainer, len(inputs))].tolist()
-    return [(key_of(row), list(ids[at * repeats]), total[at * repeats]) for at, row in enumerate(rows)]
+    earned = weighted(trainer, rewards)[local(trainer, len(inputs))].tolist()
+    groups = [slice(at * repeats, at * repeats + trainer.guard.samples) for at in range(len(rows))]
+    return [(key_of(row), summary(ids[group], earned[group])) for row, group in zip(rows, groups, strict=True)]
+
+
+def summary(answers: Sequence[Sequence[int]], rewards: Sequence[float]) -> Rollout:
+    """What π_0 earns with a prompt, and its best answer; answers without a reward (NaN) count nowhere.
+
+    >>> summary([[1], [2], [3]], [0.2, 0.6, math.nan])
+    Rollout(ids=[2], reward=0.4, best=0.6)
+    """
+    graded = [(reward, at) for at, reward in enumerate(rewards) if not math.isnan(reward)]
+    if not graded:
+        return Rollout(list(answers[0]), math.nan, math.nan)
+    best, at = max(graded, key=lambda item: item[0])
+    return Rollout(list(answers[at]), sum(reward for reward, _ in graded) / len(graded), best)
 
 
 def weighted(trainer: Any, rewards: torch.Tensor) -> torch.Tensor:
@@ -158,6 +192,7 @@ def _fingerprint(trainer: Any, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "prompts": prompts.hexdigest(),
         "sampling": {name: vars(trainer.args)[name] for name in SAMPLING},
         "seed": trainer.args.seed,
+        "samples": trainer.guard.samples,
         "rewards": list(trainer.reward_func_names),
         "reward_weights": trainer.reward_weights.tolist(),
         "beside": trainer.guard.beside,
@@ -190,7 +225,7 @@ class _Cache:
             raise
 
     def write(self, rollouts: Rollouts) -> None:
-        lines = [{"key": key, "ids": item.ids, "reward": item.reward} for key, item in rollouts.items()]
+        lines = [{"key": key, **asdict(item)} for key, item in rollouts.items()]
         write_jsonl(self.path, [{"schema": SCHEMA, **self.fingerprint, "sha256": _digest(lines)}, *lines])
 
     def _read(self) -> Rollouts:
@@ -204,8 +239,7 @@ class _Cache:
             )
         if header.get("sha256") != _digest(lines):
             raise DataError(f"{self.path}: reference answers that were changed or cut on the disk. Delete the file.")
-        nan = float("nan")
-        return {row["key"]: Rollout(row["ids"], nan if row["reward"] is None else row["reward"]) for row in lines}
+        return {row["key"]: Rollout(row["ids"], _number(row["reward"]), _number(row["best"])) for row in lines}
 
 
 def _cache(trainer: Any, rows: list[dict[str, Any]]) -> _Cache:
@@ -215,6 +249,10 @@ def _cache(trainer: Any, rows: list[dict[str, Any]]) -> _Cache:
         return _Cache(said, fingerprint, named=False)
     name = hashlib.sha256(orjson.dumps(fingerprint, option=orjson.OPT_SORT_KEYS)).hexdigest()
     return _Cache(said / f"{name}.jsonl", fingerprint, named=True)
+
+
+def _number(said: float | None) -> float:
+    return math.nan if said is None else said
 
 
 def _digest(lines: list[dict[str, Any]]) -> str:
