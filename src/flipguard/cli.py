@@ -78,8 +78,8 @@ def sandbox(arguments: Arguments) -> int:
     if arguments.pairs_from is not None:
         from flipguard.sandbox.pairs import make_pairs
 
-        target = arguments.out / "data" / "pairs.jsonl"
-        counts = asdict(make_pairs(arguments.pairs_from, target, seed=arguments.seed))
+        target = arguments.out / "data" / f"{arguments.pairs_to}.jsonl"
+        counts = asdict(make_pairs(arguments.pairs_from, target, seed=arguments.seed, scale=arguments.scale))
         _tell(arguments, f"{target}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()), counts)
         return PASSED
     from flipguard.sandbox.write import write_sandbox

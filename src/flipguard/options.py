@@ -24,6 +24,10 @@ def sandbox(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the sandbox")
     parser.add_argument("--seed", type=int, default=0, help="of prompts, demonstrations and weights (default: 0)")
     parser.add_argument("--pairs-from", type=Path, help="generations to make OUT/data/pairs.jsonl from")
+    parser.add_argument("--pairs-to", default="pairs", metavar="NAME", help="of that file (default: pairs)")
+    parser.add_argument(
+        "--scale", type=float, default=5.0, help="how sure the noisy judge is; 0 tosses a coin (default: 5)"
+    )
 
 
 def train(parser: argparse.ArgumentParser) -> None:

@@ -58,6 +58,22 @@ def test_the_order_of_the_rows_changes_no_coin(made):
     assert made(rows, seed=0)[1] != made(rows, seed=3)[1]
 
 
+def test_every_two_further_samples_are_a_pair_with_a_coin_of_its_own(made):
+    rows = [sample(n, QUESTION, text, r) for n in range(50) for r, text in enumerate((RIGHT, HALF, HALF, RIGHT))]
+    counts, pairs = made(rows, scale=0.0)
+    assert counts.pairs == 100
+    _, first_two = made([row for row in rows if row["repeat"] < 2], scale=0.0)
+    assert pairs[::2] == first_two
+    better_first = [[row["chosen"][0]["content"] == RIGHT for row in pairs[start::2]] for start in (0, 1)]
+    assert better_first[0] != better_first[1]
+
+
+@pytest.mark.parametrize("scale", [-1.0, float("nan"), float("inf")])
+def test_a_coin_without_a_possible_scale_is_an_error(made, scale):
+    with pytest.raises(DataError, match=r"scale: .* must be a number of at least 0"):
+        made([], scale=scale)
+
+
 def test_samples_that_say_the_same_are_dropped_and_counted(made):
     counts, pairs = made([sample("a", QUESTION, RIGHT, 0), sample("a", QUESTION, RIGHT, 1)])
     assert (counts, pairs) == (PairCounts(pairs=0, identical=1, unfinished=0, misordered=0), [])
@@ -67,7 +83,7 @@ def test_samples_that_were_cut_off_said_nothing_or_are_missing_are_dropped_and_c
     rows = [sample("a", QUESTION, RIGHT, 0), sample("a", QUESTION, BAD, 1, finish_reason="length")]
     rows += [sample("b", QUESTION, RIGHT, 0), sample("b", QUESTION, RIGHT, 2)]
     counts, _ = made([*rows, sample("c", QUESTION, RIGHT, 0), sample("c", QUESTION, " ", 1)])
-    assert counts == PairCounts(pairs=0, identical=0, unfinished=3, misordered=0)
+    assert counts == PairCounts(pairs=0, identical=0, unfinished=4, misordered=0)
 
 
 def test_a_pair_carries_its_conversations_and_true_rewards(made):
@@ -90,6 +106,7 @@ def test_a_pair_carries_its_conversations_and_true_rewards(made):
     [
         ([{"id": 1, "prompt": "sort the letters c b"}], r"g\.jsonl:1: no 'completion'"),
         ([sample(1, QUESTION, RIGHT, 0)] * 2, r"g\.jsonl:2: id 1 has repeat 0 twice"),
+        ([sample(1, QUESTION, RIGHT, "first")], r"g\.jsonl:1: repeat 'first' is no number of a sample"),
         ([sample(1, QUESTION, t, r, prompt="who?") for r, t in ((0, "a"), (1, "b"))], r"'who\?' is no prompt"),
     ],
 )

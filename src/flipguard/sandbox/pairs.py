@@ -1,4 +1,4 @@
-"""Preference pairs as annotators would make them: two samples, ordered by a coin that favours the better one.
+"""Preference pairs as annotators would make them: two samples each, ordered by a coin that favours the better one.
 
 The coin is Bradley and Terry's, P(a over b) = σ(scale · (r(a) − r(b))), so that some pairs are ordered wrongly, and the
 closer the two, the more.
@@ -22,7 +22,7 @@ SCALE = 5.0  # a whole point of reward decides 99.3 % of the coins, a third of a
 
 @dataclass(frozen=True)
 class PairCounts:
-    """What became of the prompts.
+    """What became of the samples, taken two by two.
 
     Attributes:
         pairs: written.
@@ -38,26 +38,30 @@ class PairCounts:
 
 
 def make_pairs(generations: Path, out: Path, *, seed: int, scale: float = SCALE) -> PairCounts:
-    """Turn two samples per prompt into preference pairs.
+    """Turn the samples of each prompt into preference pairs.
 
     Args:
-        generations: generation rows; `repeat` 0 and 1 of each prompt are the two samples, others are not read.
+        generations: generation rows; `repeat` 0 and 1 of each prompt are its first pair, 2 and 3 its second, and so on.
         out: where the pairs go: prompt, chosen and rejected as conversations, and both true rewards.
-        seed: of the coins; each prompt has its own, so the order of the rows does not matter.
+        seed: of the coins; each pair has its own, so the order of the rows does not matter.
         scale: of the rewards within the coin; 0 tosses a fair one.
 
     Raises:
-        DataError: a row is no generation, comes twice, or asks what this world does not know.
+        DataError: a row is no generation, comes twice, or asks what this world does not know; or `scale` is negative
+            or no number.
     """
+    if not 0 <= scale < math.inf:
+        raise DataError(f"scale: {scale} is not possible: it must be a number of at least 0.")
     written: list[Row] = []
     identical = unfinished = 0
-    for samples in _samples(generations).values():
+    for (_, number), samples in _samples(generations).items():
         if len(samples) < 2 or not all(_finished(row) for row in samples.values()):
             unfinished += 1
         elif samples[0]["completion"] == samples[1]["completion"]:
             identical += 1
         else:
-            written.append(_ordered(generations, samples[0], samples[1], seed=seed, scale=scale))
+            coin = seeded(seed, "coin", samples[0]["id"], *([number] if number else []))
+            written.append(_ordered(generations, samples[0], samples[1], coin=coin.random(), scale=scale))
     write_jsonl(out, written)
     misordered = sum(row["chosen_reward"] < row["rejected_reward"] for row in written)
     return PairCounts(len(written), identical, unfinished, misordered)
@@ -72,23 +76,22 @@ def chance_of_first(first: float, second: float, *, scale: float = SCALE) -> flo
     return 0.5 * (1.0 + math.tanh(0.5 * scale * (first - second)))
 
 
-def _samples(generations: Path) -> dict[Any, dict[int, Row]]:
-    """The rows of repeat 0 and 1, by prompt, in the order of first appearance."""
-    found: dict[Any, dict[int, Row]] = {}
-    for number, row in read_jsonl(generations):
+def _samples(generations: Path) -> dict[tuple[Any, int], dict[int, Row]]:
+    """Two rows by prompt and number of the pair, in the order of first appearance; each row by 0 or 1."""
+    found: dict[tuple[Any, int], dict[int, Row]] = {}
+    for line, row in read_jsonl(generations):
         missing = [key for key in ("id", "prompt", "completion", "finish_reason", "repeat") if key not in row]
         if missing:
             raise DataError(
-                f"{generations}:{number}: no '{missing[0]}'. Each row needs what `flipguard generate` writes."
+                f"{generations}:{line}: no '{missing[0]}'. Each row needs what `flipguard generate` writes."
             )
-        if row["repeat"] not in (0, 1):
-            continue
-        samples = found.setdefault(row["id"], {})
-        if row["repeat"] in samples:
-            raise DataError(
-                f"{generations}:{number}: id {shown(row['id'])} has repeat {row['repeat']} twice. Keep one."
-            )
-        samples[row["repeat"]] = row
+        repeat = row["repeat"]
+        if not isinstance(repeat, int) or isinstance(repeat, bool) or repeat < 0:
+            raise DataError(f"{generations}:{line}: repeat {shown(repeat)} is no number of a sample: 0, 1, 2 ...")
+        samples = found.setdefault((row["id"], repeat // 2), {})
+        if repeat % 2 in samples:
+            raise DataError(f"{generations}:{line}: id {shown(row['id'])} has repeat {repeat} twice. Keep one.")
+        samples[repeat % 2] = row
     return found
 
 
@@ -96,13 +99,12 @@ def _finished(row: Row) -> bool:
     return row["finish_reason"] == "stop" and bool(row["completion"].strip())
 
 
-def _ordered(generations: Path, first: Row, second: Row, *, seed: int, scale: float) -> Row:
+def _ordered(generations: Path, first: Row, second: Row, *, coin: float, scale: float) -> Row:
     rewards = true_reward([first["prompt"], second["prompt"]], [first["completion"], second["completion"]])
     if rewards[0] is None or rewards[1] is None:
         raise DataError(
             f"{generations}: id {shown(first['id'])}: {shown(first['prompt'])} is no prompt of the sandbox."
         )
-    coin = seeded(seed, "coin", first["id"]).random()
     scored = [(first["completion"], rewards[0]), (second["completion"], rewards[1])]
     if coin >= chance_of_first(rewards[0], rewards[1], scale=scale):
         scored.reverse()
