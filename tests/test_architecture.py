@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "objective": set(),
     "rewards": FOUNDATION,
     "evaluate": FOUNDATION | {"rewards"},  # within judges/reward_model.py alone, see below
-    "curves": {"errors", "files"},
+    "curves": {"errors", "records", "files"},
     "integrations": {"errors", "records", "files", "objective"},
     "train": FOUNDATION | {"objective", "rewards", "integrations"},
     "sandbox": FOUNDATION,

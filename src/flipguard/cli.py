@@ -124,12 +124,16 @@ def plot(arguments: Arguments) -> int:
     Face trainer (TRL's too), or a trainer_state.json. Evaluation is dotted.
 
       flipguard plot runs/dpo runs/dpo_flipguard --out curves.png
+
+    With --scatter, RUN is a file of `flipguard judge`, and every prompt a point.
     """
     from flipguard.curves.plot import plot_runs
+    from flipguard.curves.scatter import plot_scatter
 
-    done = plot_runs(arguments.runs, arguments.out, metrics=arguments.metrics)
-    gaps = f"; {done.not_finite:,} values are not finite: gaps" if done.not_finite else ""
-    _tell(arguments, f"{done.path}: {', '.join(done.metrics)} of {', '.join(done.runs)}{gaps}", asdict(done))
+    runs, out = arguments.runs, arguments.out
+    scatter = arguments.scatter
+    done = plot_scatter(runs, out, margin=arguments.margin) if scatter else plot_runs(runs, out, arguments.metrics)
+    _tell(arguments, done.told(), asdict(done))
     return PASSED
 
 

@@ -46,9 +46,13 @@ def train(parser: argparse.ArgumentParser) -> None:
 
 def plot(parser: argparse.ArgumentParser) -> None:
     """Which runs, and what of them."""
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="output folder or trainer_state.json")
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="output folder, trainer_state.json, or judgments"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the PNG to write")
     parser.add_argument("--metrics", nargs="+", metavar="NAME", help="what to draw, as logged (default: the usual)")
+    parser.add_argument("--scatter", action="store_true", help="old against new score per prompt, of judgments")
+    parser.add_argument("--margin", type=float, default=0.1, help="--scatter: this close is a tie (default: 0.1)")
 
 
 def generate(parser: argparse.ArgumentParser) -> None:

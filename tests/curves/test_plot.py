@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from flipguard.cli import main
-from flipguard.curves.draw import COLOURS, _apart, _shortened
+from flipguard.curves.draw import COLOURS, _apart, shortened
 from flipguard.curves.history import read_runs
 from flipguard.curves.plot import MOST_RUNS
 
@@ -203,5 +203,5 @@ def test_labels_keep_their_order_and_their_distance():
 
 
 def test_a_long_name_keeps_its_ends():
-    assert _shortened("a" * 30 + "-seed-1").endswith("-seed-1")
-    assert len(_shortened("a" * 300)) <= 22
+    assert shortened("a" * 30 + "-seed-1").endswith("-seed-1")
+    assert len(shortened("a" * 300)) <= 22

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from flipguard.errors import FlipGuardError
@@ -40,16 +41,11 @@ def draw(runs: Sequence[Run], panels: Sequence[Panel]) -> bytes:
         runs: one line each, at most as many as there are colours.
         panels: one small picture each.
     """
-    with mpl.rc_context(), warnings.catch_warnings():
-        mpl.rcdefaults()
-        mpl.rcParams |= {"font.size": 9, "text.color": INK, "axes.edgecolor": FAINT}
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in letters the font has not: boxes
+    with our_style():
         columns = min(2, len(panels))
         rows = math.ceil(len(panels) / columns)
         size = (WIDTH * columns / 2, ROW * rows + 0.2)
-        layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
-        figure = Figure(figsize=size, dpi=DPI, facecolor="white", layout=layout)
-        FigureCanvasAgg(figure)
+        figure = new_figure(*size)
         for number, panel in enumerate(panels):
             axes = figure.add_subplot(rows, columns, number + 1)
             _draw_panel(axes, runs, panel)
@@ -58,6 +54,24 @@ def draw(runs: Sequence[Run], panels: Sequence[Panel]) -> bytes:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", pil_kwargs={"optimize": True})
     return buffer.getvalue()
+
+
+@contextmanager
+def our_style() -> Iterator[None]:
+    """The same look whatever the user's settings; a name in letters that the font has not is boxes, no warning."""
+    with mpl.rc_context(), warnings.catch_warnings():
+        mpl.rcdefaults()
+        mpl.rcParams |= {"font.size": 9, "text.color": INK, "axes.edgecolor": FAINT}
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty picture of this size in inches, which needs no screen."""
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _draw_panel(axes: Axes, runs: Sequence[Run], panel: Panel) -> None:
@@ -117,7 +131,7 @@ def _label(axes: Axes, ends: list[tuple[str, str, int, float]]) -> None:
     heights = _apart([(value - low) / (high - low) for *_, value in ends], LABEL_GAP)
     for (name, colour, step, value), height in zip(ends, heights, strict=True):
         axes.annotate(
-            _shortened(name),
+            shortened(name),
             xy=(step, value),
             xytext=(1.04, height),
             textcoords="axes fraction",
@@ -148,6 +162,7 @@ def _top(group: list[float], gap: float) -> float:
     return _bottom(group, gap) + gap * (len(group) - 1)
 
 
-def _shortened(name: str) -> str:
+def shortened(name: str) -> str:
+    """A name that fits; what cannot be printed is a question mark."""
     name = "".join(letter if letter.isprintable() else "?" for letter in name)
     return name if len(name) <= NAME else f"{name[: NAME // 2 - 1]}…{name[-NAME // 2 :]}"

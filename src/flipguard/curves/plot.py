@@ -47,8 +47,13 @@ class Plotted:
     metrics: list[str]
     not_finite: int
 
+    def told(self) -> str:
+        """The same for people."""
+        gaps = f"; {self.not_finite:,} values are not finite: gaps" if self.not_finite else ""
+        return f"{self.path}: {', '.join(self.metrics)} of {', '.join(self.runs)}{gaps}"
 
-def plot_runs(paths: list[Path], out: Path, *, metrics: list[str] | None = None) -> Plotted:
+
+def plot_runs(paths: list[Path], out: Path, metrics: list[str] | None = None) -> Plotted:
     """Draw one panel per metric and one line per run.
 
     Args:
