@@ -33,6 +33,8 @@ USUAL = (
     Panel("loss", "Loss"),
     Panel("mean_token_accuracy", "Token accuracy", share=True),
     Panel("accuracy", "Accuracy", share=True),
+    Panel("completions/mean_length", "Tokens of an answer"),
+    Panel("completions/clipped_ratio", "Answers cut at their limit", share=True),
 )
 """What is drawn unless metrics are named: the first six of these that some run has logged."""
 SHARES = {"rewards/accuracies", *(panel.metric for panel in USUAL if panel.share)}
@@ -82,7 +84,8 @@ def plot_runs(paths: list[Path], out: Path, metrics: list[str] | None = None) ->
 def _panels(runs: list[Run], metrics: list[str] | None) -> list[Panel]:
     logged = {name.removeprefix("eval_") for run in runs for name in run.metrics}
     if metrics is None:
-        usual = [panel for panel in USUAL if panel.metric in logged][:MOST_PANELS]
+        twice = {"kl"} if "kl/ref" in logged else set()  # online trainers log one number by both names
+        usual = [panel for panel in USUAL if panel.metric in logged - twice][:MOST_PANELS]
         if not usual:
             raise DataError(
                 f"none of the usual metrics was logged. Name some with --metrics: {', '.join(sorted(logged))}."
