@@ -230,12 +230,17 @@ def test_prompts_come_from_pairs_too_and_over_long_ones_are_counted(online, tmp_
 
 
 def test_the_soft_gate_and_an_adapter_are_taken_too(online):
-    constraint = {"gate": "soft", "weights": [0.2, 1.0], "gamma": 0.5, "schedule": "linear"}
-    soft = train(online("soft", constraint=constraint, peft={"r": 2, "target_modules": "all-linear"}))
+    """a + b · flip with b = 0 is distillation at a times the strength."""
+    lora = {"r": 2, "target_modules": "all-linear"}
+    soft = {"gate": "soft", "weights": [0.4, 0.0], "gamma": 0.5, "epsilon": 0, "schedule": "linear"}
+    soft = train(online("soft", constraint=soft, peft=lora))
     steps = history(soft.path)
-    assert all(step["flip/constraint_loss"] > 0 for step in steps), "a part of the guard is always there"
     assert [step["flip/gamma"] for step in steps] == pytest.approx([0.5 * (6 - n) / 6 for n in range(6)])
     assert all("kl/ref" in step for step in steps), "the adapter switched off is π_0"
+    distilled = {"gate": "always", "gamma": 0.2, "epsilon": 0, "schedule": "linear"}
+    always = history(train(online("always", constraint=distilled, peft=lora)).path)
+    pulls = [[step["flip/constraint_loss"] for step in run] for run in (steps, always)]
+    assert pulls[0] == pytest.approx(pulls[1], rel=1e-4)
     assert (soft.path / "adapter_model.safetensors").exists()
 
 
