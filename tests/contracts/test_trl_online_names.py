@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 
 import pytest
+import transformers
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 TRAINERS = {RLOOTrainer: RLOOConfig, GRPOTrainer: GRPOConfig}
@@ -66,3 +67,25 @@ def test_the_config_has_the_fields_we_read_and_none_that_ours_would_hide(trainer
     theirs = {field.name for field in dataclasses.fields(TRAINERS[trainer])}
     assert theirs >= READ, f"{TRAINERS[trainer].__name__} has no {READ - theirs}"
     assert not theirs & OURS, f"{TRAINERS[trainer].__name__} has its own {theirs & OURS}"
+
+
+def test_ppo_finds_what_it_builds_on(trainer):
+    if trainer is not RLOOTrainer:
+        return
+    source = inspect.getsource(trainer._generate_and_score_completions)
+    old, ref = (
+        source.index("old_per_token_logps, _, _ = self._get"),
+        source.index("ref_per_token_logps, _, _ = self._get"),
+    )
+    assert old < ref, "the log-probs of pi_0 are read first"
+    assert source.count("self._get_per_token_logps_and_entropies(") == 3, (
+        "log-probs are read more often than PPO expects"
+    )
+    assert "self.num_generations" in inspect.getsource(trainer._get_train_sampler)
+    assert "num_generations < 2" in inspect.getsource(RLOOConfig.__post_init__), "one answer is refused elsewhere"
+    theirs = {field.name for field in dataclasses.fields(RLOOConfig)}
+    ours = {"discount", "gae_lambda", "value_clip", "critic", "critic_learning_rate"}
+    assert not theirs & ours
+    assert theirs >= {"beta", "epsilon", "num_iterations", "normalize_advantages", "reward_clip_range"}
+    assert parameters(transformers.Trainer._load_from_checkpoint)[:2] == ["self", "resume_from_checkpoint"]
+    assert parameters(transformers.Trainer.save_model) == ["self", "output_dir", "_internal_call"]

@@ -190,10 +190,10 @@ def test_the_reference_is_asked_once_and_belongs_to_its_model(make_trainer, tmp_
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_broken_run_resumes_to_the_same_weights(make_trainer, kind):
-    whole = make_trainer(kind, gamma=0.5, save_strategy="steps", save_steps=2, max_steps=4)
+    whole = make_trainer(kind, gamma=0.5, save_strategy="steps", save_steps=7, max_steps=9)
     whole.train()
-    again = make_trainer(kind, gamma=0.5, save_strategy="steps", save_steps=2, max_steps=4)
-    again.train(resume_from_checkpoint=f"{again.args.output_dir}/checkpoint-2")
+    again = make_trainer(kind, gamma=0.5, save_strategy="steps", save_steps=7, max_steps=9)
+    again.train(resume_from_checkpoint=f"{again.args.output_dir}/checkpoint-7")  # in the second epoch of six steps
     assert same(weights(whole), weights(again))
     logged = [{**entry, "step_time": 0} for run in (whole, again) for entry in run.state.log_history[-2:-1]]
     assert logged[0]["flip/rate"] == logged[1]["flip/rate"]

@@ -73,6 +73,20 @@ def online(make_recipe, tmp_path, monkeypatch):
     return write
 
 
+def test_ppo_goes_from_recipe_to_a_plain_model_folder_with_its_critic_beside(online, tmp_path):
+    one = {"rollout": {"max_new_tokens": 8}, "loss": {"discount": 0.9}, "algorithm": "ppo"}
+    first = train(online("first", **one))
+    assert {"flip/rate", "kl/ref", "ppo/value_loss", "flip/reward_ref"} <= history(first.path)[0].keys()
+    assert AutoModelForCausalLM.from_pretrained(first.path)
+    critic = str(first.path / "critic")
+    second = train(online("second", **one, critic=critic))
+    assert json.loads((second.path / "flipguard.json").read_text())["inputs"]["critic"]
+    with pytest.raises(FlipGuardError, match=r"third\.yaml: discount: 3\.0 is not possible"):
+        train(online("third", **one | {"loss": {"discount": 3}}))
+    with pytest.raises(FlipGuardError, match=r"critic: is said by the section 'critic'|loss\.critic"):
+        train(online("third", **one | {"loss": {"critic": 1}}))
+
+
 def history(folder):
     entries = json.loads((folder / "trainer_state.json").read_text())["log_history"]
     return [entry for entry in entries if "loss" in entry]

@@ -66,6 +66,8 @@ def written(tmp_path):
         (RLOO + "reward: {kind: classifier}", "reward.path: missing. Add it."),
         (RLOO + "reward: {path: ./rm, batchsize: 4}", "reward: unknown key 'batchsize'. Did you mean 'batch_size'?"),
         (RLOO + "reward: {path: ./rm, kind: clasifier}", "reward.kind: unknown value 'clasifier'. Did you mean"),
+        (SOUND + "critic: ./rm", "critic: has no meaning for 'rloo', only for 'ppo'; remove it."),
+        (SOUND.replace("rloo", "ppo") + "rollout: {samples: 2}", "rollout.samples: 'ppo' learns from one answer"),
         (SOUND + "rollout: {temperature: 0}", "rollout.temperature: 0 is not possible"),
         (SOUND + "rollout: {samples: 1}", "rollout.samples: 1 is not possible"),
         (SOUND + "rollout: {vllm: yes please}", "rollout.vllm: unknown value 'yes please'. Choose one of: off, server"),

@@ -13,7 +13,7 @@ from transformers import TrainingArguments
 from trl import RewardConfig, SFTConfig
 
 from flipguard.errors import RecipeError
-from flipguard.integrations.trl import GuardedGRPOConfig, GuardedRLOOConfig
+from flipguard.integrations.trl import GuardedGRPOConfig, GuardedPPOConfig, GuardedRLOOConfig
 from flipguard.train.caches import cache_folder
 from flipguard.train.checking import converted
 from flipguard.train.models import is_adapter
@@ -34,6 +34,7 @@ KINDS: dict[str, tuple[Any, dict[str, Any]]] = {  # TRL's own arguments, and wha
     "reward": (RewardConfig, {"max_length": None}),
     "rloo": (GuardedRLOOConfig, {}),
     "grpo": (GuardedGRPOConfig, {}),
+    "ppo": (GuardedPPOConfig, {}),
 }
 OURS = {"disable_tqdm": True, "remove_unused_columns": False}
 LEAST = {
@@ -61,6 +62,7 @@ SAID_ELSEWHERE = {  # fields of TRL's online configs, and the section of a recip
     **dict.fromkeys(("model_init_kwargs", "trust_remote_code"), "model"),
     **dict.fromkeys(("reward_weights", "sync_ref_model"), "reward"),
     "reference_cache": "speed",
+    "critic": "critic",
 }
 
 
@@ -85,6 +87,8 @@ def training_arguments(recipe: Recipe, *, place: str) -> Any:
     _check_ranges(given, place)
     try:
         arguments = kind(**values)
+    except RecipeError as error:
+        raise RecipeError(f"{place}: {str(error).removeprefix(f'{kind.__name__}: ')}") from None
     except (ValueError, TypeError, ImportError) as error:
         raise RecipeError(f"{place}: trainer: {str(error).strip().splitlines()[0]}") from None
     for name in arguments.report_to:
@@ -114,8 +118,10 @@ def _online_loss(kind: Any, recipe: Recipe, given: dict[str, Any], place: str) -
 def _online(recipe: Recipe) -> dict[str, Any]:
     """What `rollout`, `constraint` and `speed` mean to TRL's configs and the guard's fields in them."""
     rollout, guard = recipe.rollout, recipe.constraint
-    samples = {} if rollout.samples is None else {"num_generations": rollout.samples}
-    return samples | {
+    own: dict[str, Any] = {} if rollout.samples is None else {"num_generations": rollout.samples}
+    if recipe.algorithm == "ppo":
+        own = {"critic": recipe.critic}
+    return own | {
         "max_completion_length": rollout.max_new_tokens,
         "temperature": rollout.temperature,
         "top_p": rollout.top_p,

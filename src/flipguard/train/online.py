@@ -19,7 +19,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from flipguard.errors import DataError, JudgeError, ModelError, RecipeError
 from flipguard.files import to_json
-from flipguard.integrations.trl import GuardedGRPOTrainer, GuardedRLOOTrainer
+from flipguard.integrations.trl import GuardedGRPOTrainer, GuardedPPOTrainer, GuardedRLOOTrainer
 from flipguard.processes import is_first
 from flipguard.progress import follow
 from flipguard.rewards.spec import RewardSpec
@@ -34,7 +34,7 @@ from flipguard.train.starting import opened_reward, refused, tokenizer_and_model
 from flipguard.train.strength import Strength
 from flipguard.train.together import agreed
 
-TRAINERS: dict[str, Any] = {"rloo": GuardedRLOOTrainer, "grpo": GuardedGRPOTrainer}
+TRAINERS: dict[str, Any] = {"rloo": GuardedRLOOTrainer, "grpo": GuardedGRPOTrainer, "ppo": GuardedPPOTrainer}
 ROW, PART = "flip_row", "flip_part"  # columns by which a reward finds the rest of a row again
 
 datasets.disable_progress_bars()  # our own progress says what matters

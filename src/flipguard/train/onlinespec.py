@@ -11,7 +11,7 @@ from flipguard.errors import RecipeError
 from flipguard.train.checking import Place
 from flipguard.train.dataspec import SourceSpec
 
-ONLINE = ("rloo", "grpo")
+ONLINE = ("ppo", "rloo", "grpo")
 """Algorithms that learn from their own answers and what these earn."""
 
 DEFAULT_EPSILON = 0.1  # the paper's, in the units of the reward (section 5)
@@ -47,6 +47,8 @@ def check_sections(algorithm: str, content: dict[str, Any], sources: dict[str, S
     Raises:
         RecipeError: a section or key is too much or too little.
     """
+    if algorithm != "ppo" and "critic" in content:
+        raise RecipeError(f"{place.of('critic')}: has no meaning for '{algorithm}', only for 'ppo'; remove it.")
     if algorithm not in ONLINE:
         for section in ("reward", "rollout"):
             if section in content:
@@ -72,6 +74,8 @@ def _impossible(content: dict[str, Any]) -> list[tuple[str, str]]:
     """Keys that cannot go with an online algorithm, and why; the first is told."""
     constraint, data, speed = (content.get(name) or {} for name in ("constraint", "data", "speed"))
     found = []
+    if content["algorithm"] == "ppo" and "samples" in (content.get("rollout") or {}):
+        found.append(("rollout.samples", "'ppo' learns from one answer to a prompt; remove it."))
     if "reference" in content:
         found.append(("reference", "online, π_0 is the model as it is at the start; remove it."))
     if "select" in content:

@@ -39,7 +39,7 @@ LossValue = Annotated[Any, PlainValidator(_number_or_flag)]
 Algorithm = Literal[
     "sft", "reward",
     "dpo", "ipo", "hinge", "dpop", "rpo", "apo_zero", "apo_down", "nca", "sppo", "simpo", "orpo", "cpo", "kto",
-    "rloo", "grpo",
+    "ppo", "rloo", "grpo",
 ]  # fmt: skip
 UNGUARDED = ("sft", "reward")
 """Algorithms before alignment: there is nothing yet that could get worse."""
@@ -122,6 +122,7 @@ class Recipe:
     trainer: dict[str, Any] = field(default_factory=dict)
     select: SelectSpec | None = None
     reward: RewardSpec | None = None
+    critic: str | None = None
     rollout: RolloutSpec = field(default_factory=RolloutSpec)
 
     @property
@@ -136,6 +137,7 @@ class Recipe:
             said["select"] |= {"prompts": str(self.select.prompts)}
         unsaid = NEEDS_A_REFERENCE if self.algorithm in UNGUARDED else ()
         unsaid = (*unsaid, *(() if self.algorithm in ONLINE else ("reward", "rollout")))
+        unsaid = (*unsaid, *(() if self.algorithm == "ppo" else ("critic",)))
         return {name: value for name, value in said.items() if name not in unsaid}
 
 
@@ -190,6 +192,7 @@ def _paths_from(content: dict[str, Any], folder: Path) -> None:
             _anchor(value, "path", folder)
         else:
             _anchor(content, key, folder)
+    _anchor(content, "critic", folder)
     sections = {
         "constraint": ("flips",),
         "trainer": ("output_dir", "logging_dir"),

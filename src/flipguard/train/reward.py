@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import datasets
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
-from transformers import AutoModelForSequenceClassification, PrinterCallback, ProgressCallback
+from transformers import PrinterCallback, ProgressCallback
 from trl import RewardTrainer
 
 from flipguard.errors import ModelError
@@ -17,22 +16,6 @@ from flipguard.objective import reward
 from flipguard.rewards.language_models import FORM
 from flipguard.train.data import TokenData
 from flipguard.train.sharding import in_order
-
-
-def reward_model(language_model: Any) -> Any:
-    """A sequence classifier with one label on the trunk of `language_model`; its head is new and random.
-
-    Raises:
-        ModelError: transformers has no such classifier for the architecture.
-    """
-    config = copy.deepcopy(language_model.config)
-    config.num_labels = 1
-    try:
-        classifier = AutoModelForSequenceClassification.from_config(config, dtype=language_model.dtype)
-    except ValueError:
-        raise ModelError(f"{config.model_type}: transformers has no sequence classifier for it.") from None
-    classifier.base_model.load_state_dict(language_model.base_model.state_dict())
-    return classifier
 
 
 def reward_trainer(

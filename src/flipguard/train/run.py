@@ -16,6 +16,7 @@ from transformers import PrinterCallback, ProgressCallback, set_seed
 
 from flipguard.errors import ModelError, RecipeError
 from flipguard.files import write_text
+from flipguard.integrations.trl.critic import with_score
 from flipguard.locks import locked
 from flipguard.processes import is_first
 from flipguard.rewards.spec import RewardSpec
@@ -34,7 +35,7 @@ from flipguard.train.online import online
 from flipguard.train.onlinespec import ONLINE
 from flipguard.train.recipe import Recipe, load_recipe
 from flipguard.train.reference import with_reference
-from flipguard.train.reward import prepare_tokenizer, reward_model, reward_trainer
+from flipguard.train.reward import prepare_tokenizer, reward_trainer
 from flipguard.train.selection import FlipSelection, load_prompts, why
 from flipguard.train.sft import sft_trainer
 from flipguard.train.speed import check_causal, readings_of, slice_tokens
@@ -126,7 +127,9 @@ def _inputs(recipe: Recipe) -> dict[str, str]:
         if file is not None and Path(file).is_file():
             found[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
     specs = {"model": recipe.model, "reference": recipe.reference}
-    folders = {name: model_folder(spec.path) for name, spec in specs.items() if spec is not None}
+    paths = {name: spec.path for name, spec in specs.items() if spec is not None}
+    paths |= {} if recipe.critic is None else {"critic": recipe.critic}
+    folders = {name: model_folder(path) for name, path in paths.items()}
     found["reward"] = None if recipe.reward is None else reward_sha256(recipe.reward)
     known = {name: sha256 for name, sha256 in found.items() if sha256 is not None}
     return known | {name: weights_sha256(folder) for name, folder in folders.items() if folder is not None}
@@ -150,7 +153,7 @@ def _rewarding(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, TokenDa
         tokenizer, model = tokenizer_and_model(recipe)
         data, evaluation = _rows(load_pairs, recipe, tokenizer, model)
         set_seed(arguments.seed)
-        classifier, told = reward_model(model), [ProgressTold("reward")]
+        classifier, told = with_score(model), [ProgressTold("reward")]
         parts = [part for part in (data, evaluation) if part is not None]
         prepare_tokenizer(tokenizer, parts, chat=data.chat)
         return reward_trainer(classifier, arguments, tokenizer, data, evaluation, lora, callbacks=told), data

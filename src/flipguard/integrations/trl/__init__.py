@@ -8,6 +8,7 @@ They take what TRL's classes take, and the guard's options beside it: see docs/t
 from flipguard.integrations.trl.dpo import GuardedDPOConfig, GuardedDPOTrainer
 from flipguard.integrations.trl.grpo import GuardedGRPOConfig, GuardedGRPOTrainer
 from flipguard.integrations.trl.kto import GuardedKTOConfig, GuardedKTOTrainer
+from flipguard.integrations.trl.ppo import GuardedPPOConfig, GuardedPPOTrainer
 from flipguard.integrations.trl.rloo import GuardedRLOOConfig, GuardedRLOOTrainer
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "GuardedGRPOTrainer",
     "GuardedKTOConfig",
     "GuardedKTOTrainer",
+    "GuardedPPOConfig",
+    "GuardedPPOTrainer",
     "GuardedRLOOConfig",
     "GuardedRLOOTrainer",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from flipguard.integrations.trl import guard, options
 from flipguard.integrations.trl.online import OnlineGuard, same_start
+from flipguard.integrations.trl.order import EpochOrder
 
 
 @dataclass
@@ -65,6 +66,9 @@ class Rewarded(ABC):
     @abstractmethod
     def sampled(self, prompts: list[Any]) -> tuple[list[list[int]], list[Any]]:
         """What the model says to `prompts` now: token ids, and texts or messages."""
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        return EpochOrder(super()._get_train_sampler(dataset), self)  # type: ignore[misc]
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         rewards: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)  # type: ignore[misc]
