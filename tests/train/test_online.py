@@ -73,7 +73,7 @@ def online(make_recipe, tmp_path, monkeypatch):
     return write
 
 
-def test_ppo_goes_from_recipe_to_a_plain_model_folder_with_its_critic_beside(online, tmp_path):
+def test_ppo_goes_from_recipe_to_a_plain_model_folder_with_its_critic_beside(online):
     one = {"rollout": {"max_new_tokens": 8}, "loss": {"discount": 0.9}, "algorithm": "ppo"}
     first = train(online("first", **one))
     assert {"flip/rate", "kl/ref", "ppo/value_loss", "flip/reward_ref"} <= history(first.path)[0].keys()
