@@ -8,12 +8,14 @@ import time
 
 import datasets
 import pytest
+import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from trl import RLOOConfig, RLOOTrainer
 
 from flipguard.errors import FlipGuardError, RecipeError
 from flipguard.integrations.trl import GuardedRLOOConfig, GuardedRLOOTrainer, rollouts
+from flipguard.train.distance import Distance
 from flipguard.train.run import train
 
 pytestmark = pytest.mark.slow
@@ -302,3 +304,25 @@ def test_of_a_short_run_only_the_prompts_it_will_see_are_asked_beforehand(online
     assert set(asked) == set(trained)
     assert len(set(asked)) == count
     assert len(trained) == 2 * count
+
+
+@pytest.mark.parametrize("peft", [None, {"r": 2, "target_modules": "all-linear"}], ids=["full", "lora"])
+def test_whole_distributions_are_held_against_the_frozen_reference(online, monkeypatch, peft):
+    found = []
+
+    def watched(self, model, ids, attention, mask):
+        by_token = distance(self, model, ids, attention, mask)
+        with torch.no_grad():
+            told = [one(input_ids=ids, attention_mask=attention).logits / 0.7 for one in (self.reference, model)]
+        ref, policy = (logits[:, -mask.shape[1] - 1 : -1].log_softmax(-1) for logits in told)
+        found.append((by_token.detach(), (ref.exp() * (ref - policy)).sum(-1) * mask))
+        return by_token
+
+    distance = Distance.__call__
+    monkeypatch.setattr(Distance, "__call__", watched)
+    rollout = {"max_new_tokens": 8, "samples": 2, "temperature": 0.7}
+    constraint = {"gate": "always", "divergence": "kl", "gamma": 0.5}
+    steps = history(train(online(constraint=constraint, rollout=rollout, peft=peft)).path)
+    assert all(torch.allclose(ours, by_hand, atol=1e-5) for ours, by_hand in found)
+    assert steps[0]["flip/constraint_loss"] == pytest.approx(0, abs=1e-5), "π is π_0"
+    assert max(step["flip/constraint_loss"] for step in steps) > 1e-3

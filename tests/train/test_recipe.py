@@ -72,7 +72,6 @@ def written(tmp_path):
         (SOUND + "rollout: {samples: 1}", "rollout.samples: 1 is not possible"),
         (SOUND + "rollout: {vllm: yes please}", "rollout.vllm: unknown value 'yes please'. Choose one of: off, server"),
         (SOUND + "constraint: {gate: token}", "constraint.gate: 'token' compares a given answer"),
-        (SOUND + "constraint: {divergence: kl}", "constraint.divergence: online only 'ce' is possible"),
         (SOUND + "constraint: {flips: f.jsonl, flip_weight: 2}", "constraint.flips: speaks of given answers"),
         (SOUND + "reference: ./other", "reference: online, π_0 is the model as it is at the start; remove it."),
         (SOUND + "select: {prompts: p.jsonl, scorer: ./rm}", "select: cannot go with an online algorithm"),

@@ -27,6 +27,7 @@ from flipguard.scorers import Answered, Scorer, grade
 from flipguard.train import arguments as arguments_of
 from flipguard.train import models
 from flipguard.train.callbacks import ProgressTold
+from flipguard.train.distance import distance_of
 from flipguard.train.prompts import PromptData, read_prompts
 from flipguard.train.recipe import Recipe
 from flipguard.train.speed import check_causal
@@ -56,6 +57,7 @@ def online(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, PromptData]
         _check_steps(data, arguments, place)
         scorer = opened_reward(_given(recipe.reward), f"{place}: reward")
         strength = Strength(recipe.constraint)
+        distance = distance_of(recipe, model, arguments.device)
         trainer = TRAINERS[recipe.algorithm](
             model=model,
             reward_funcs=reward_function(scorer, {"train": data, "eval": evaluation}),
@@ -70,6 +72,7 @@ def online(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, PromptData]
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         _steer(trainer, recipe, strength)
+        trainer.guard.distance = distance
         trainer.add_callback(Steering(trainer.guard, strength, scorer))
         trainer.guard.beside = _identity(recipe, scorer, [data, evaluation])
         _make_cache(arguments)

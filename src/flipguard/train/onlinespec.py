@@ -83,9 +83,6 @@ def _impossible(content: dict[str, Any]) -> list[tuple[str, str]]:
     if constraint.get("gate") == "token":
         why = "'token' compares a given answer; a sampled one has no π_0 to be compared with."
         found.append(("constraint.gate", f"{why} Choose one of: flip, always, off, soft."))
-    if constraint.get("divergence", "ce") != "ce":
-        why = "online only 'ce' is possible, for which π_0 need not be kept."
-        found.append(("constraint.divergence", f"{why} Remove it."))
     found += [
         (f"constraint.{name}", "speaks of given answers, and online they are sampled; remove it.")
         for name in PAIRED

@@ -41,6 +41,8 @@ class OnlineGuard:
         soft: a and b of the soft gate.
         rollouts: π_0's answers, empty until training starts.
         rewards: [N] what the policy's last answers earned on this process.
+        distance: D at each token of the targets, [R, C], from π, ids and attention [R, T] and the targets' mask [R, C];
+            None is the cross entropy of Eq. 12.
         samples: how many answers of π_0 to each prompt; their mean reward makes a flip, the best is the target.
         follow: is told how many prompts π_0 will answer, and while it does how many more it has.
         observe: is shown each micro-batch of training: [N] 0 or 1, the flips among the answers that could be graded.
@@ -54,6 +56,7 @@ class OnlineGuard:
     soft: tuple[float, float] = (0.1, 1.0)
     rollouts: Rollouts = field(default_factory=dict)
     rewards: Tensor = field(default_factory=lambda: torch.empty(0))
+    distance: Callable[[Any, Tensor, Tensor, Tensor], Tensor] | None = None
     samples: int = 1
     follow: Callable[[int], AbstractContextManager[Callable[[int], None]]] = lambda _: nullcontext(lambda _: None)
     observe: Callable[[Tensor], None] = lambda _: None
@@ -142,12 +145,15 @@ class OnlineGuard:
         if len(rows) == 0:
             rows = torch.zeros(1, dtype=torch.long, device=weights.device)
         mask = batch[TARGET_MASK][rows]
-        width = int(mask.sum(dim=1).max())
+        width = max(1, int(mask.sum(dim=1).max()))
         mask, target = mask[:, :width], batch[TARGET][rows, :width]
         ids = torch.cat([batch["prompt_ids"][rows], target], dim=1)
         attention = torch.cat([batch["prompt_mask"][rows], mask], dim=1)
-        scored = trainer._get_per_token_logps_and_entropies(model, ids, attention, width)  # noqa: SLF001 - TRL's reader
-        token_logps = scored[0] * mask
-        lengths = mask.sum(dim=1)
-        divergence = constraint.reduce_tokens(divergences.cross_entropy(token_logps), lengths, self.reduction)
+        if self.distance is None:
+            scored = trainer._get_per_token_logps_and_entropies(model, ids, attention, width)  # noqa: SLF001 - its reader
+            by_token = divergences.cross_entropy(scored[0] * mask)
+        else:
+            with trainer.accelerator.autocast():
+                by_token = self.distance(model, ids, attention, mask)
+        divergence = constraint.reduce_tokens(by_token, mask.sum(dim=1), self.reduction)
         return constraint.gated_divergence(divergence, weights[rows]).sum() / len(weights)
