@@ -28,7 +28,14 @@ MAY_IMPORT = {
     "train": FOUNDATION | {"objective", "rewards", "integrations"},
     "sandbox": FOUNDATION,
 }
-EVERYTHING = {"cli", "demo", "options", "__init__", "__main__"}  # the verbs, each importing what it needs when it runs
+EVERYTHING = {
+    "cli",
+    "demo",
+    "options",
+    "output",
+    "__init__",
+    "__main__",
+}  # the verbs, each importing what it needs when it runs
 CEILING = 300
 FUNCTION_CEILING = 60
 

@@ -48,6 +48,32 @@ def test_result_files_are_written_whatever_the_verdict(runs, tmp_path):
     assert written == {"comparison.json", "flips.jsonl", "report.html", "report.md", "junit.xml"}
 
 
+LOUD = """
+import os, sys
+from flipguard.cli import main
+import flipguard.evaluate.compare as compare
+
+quiet = compare.compare_files
+
+def loud(*args, **options):
+    print("a library says hello")
+    os.write(1, b"so does its C code\\n")
+    os.system("echo and its process")
+    return quiet(*args, **options)
+
+compare.compare_files = loud
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_json_stands_alone_on_standard_output_whatever_libraries_write_there(runs):
+    command = [sys.executable, "-c", LOUD, "compare", *runs, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout)["schema"] == "flipguard.comparison/1"
+    for said in ("a library says hello", "so does its C code", "and its process"):
+        assert said in done.stderr
+
+
 def test_json_is_for_machines(runs, capsys):
     main(["compare", *runs, "--json"])
     result = json.loads(told(capsys)[0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 from flipguard import __version__, options
 from flipguard.errors import ToldElsewhereError, told
+from flipguard.output import as_json, reserved, say
 from flipguard.processes import before_torch, is_first
 
 Arguments = argparse.Namespace
@@ -258,23 +258,21 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
 
 
 def _tell(arguments: Arguments, text: str, result: Any) -> None:
-    """Print `text` for people, or `result` as JSON."""
+    """Print `text` for people, or keep `result` as JSON until the verb has ended."""
     if arguments.json:
-        import orjson
-
-        from flipguard.files import to_json
-
-        text = to_json(result, orjson.OPT_INDENT_2).decode()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter shows its number
-    sys.stdout.write(f"{text}\n")
+        arguments.result = as_json(result)
+    else:
+        say(text)
 
 
 def _shielded(run: Callable[[Arguments], int], arguments: Arguments) -> int:
     """Run a verb; what goes wrong is one line and exit code 2, never 1, which would say that the model got worse."""
     code = PASSED
     try:
-        code = run(arguments)
+        with reserved(wanted=arguments.json):
+            code = run(arguments)
+        if "result" in arguments:
+            say(arguments.result)
         sys.stdout.flush()
     except BrokenPipeError:  # `| head` has seen enough; the verdict stays what it is
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
