@@ -6,7 +6,7 @@ data/preference_prompts.jsonl    what to sample preference pairs from
 data/validation_prompts.jsonl    what settings are chosen on
 data/test_prompts.jsonl          what the models are compared on; no training row shares a text with it
 model/                           a tiny Llama with random weights, and its tokenizer
-recipes/                         sft, then dpo, dpo_kd, dpo_flipguard; rloo and grpo likewise
+recipes/                         sft, then dpo, dpo_kd, dpo_flipguard; ppo, rloo and grpo likewise
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ MARKER = "sandbox.json"
 SCHEMA = "flipguard.sandbox/1"
 RECIPES = (
     *("sft", "dpo", "dpo_kd", "dpo_flipguard"),
+    *("ppo", "ppo_kd", "ppo_flipguard"),
     *("rloo", "rloo_kd", "rloo_flipguard", "grpo", "grpo_flipguard"),
 )
 
