@@ -35,7 +35,7 @@ EVERYTHING = {
     "output",
     "__init__",
     "__main__",
-}  # the verbs, each importing what it needs when it runs
+}  # the verbs
 CEILING = 300
 FUNCTION_CEILING = 60
 
