@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from flipguard.errors import ModelError, RecipeError
+from flipguard.errors import DataError, ModelError, RecipeError
 from flipguard.integrations.trl import GuardedPPOConfig, GuardedPPOTrainer, ppo
 from flipguard.integrations.trl.critic import with_score
 from flipguard.integrations.trl.online import FLIPPED, KNOWN, TARGET, TARGET_MASK
@@ -142,17 +142,27 @@ def test_accumulation_does_not_change_the_step_and_epochs_learn_from_the_same_an
 
 @pytest.mark.slow
 def test_a_resumed_run_ends_in_the_weights_of_an_unbroken_one(make_trainer, tmp_path):
-    whole = make_trainer(max_steps=4, save_steps=2, save_strategy="steps", reference_cache=str(tmp_path / "cache"))
+    (tmp_path / "texts.jsonl").write_text("".join(f'{{"text": "w{at} w{at + 1} w2"}}\n' for at in range(9)))
+    further = {
+        "ema_decay": 0.5,
+        "pretraining": str(tmp_path / "texts.jsonl"),
+        "reference_cache": str(tmp_path / "cache"),
+    }
+    whole = make_trainer(max_steps=4, save_steps=2, save_strategy="steps", **further)
     whole.train()
-    resumed = make_trainer(max_steps=4, save_strategy="no", out="other", reference_cache=str(tmp_path / "cache"))
+    resumed = make_trainer(max_steps=4, save_strategy="no", out="other", **further)
     resumed.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-2"))
     assert same(weights(whole), weights(resumed))
-    names = ("loss", "reward", "ppo/value_loss", "flip/rate")
+    assert same(whole.average.weights, resumed.average.weights)
+    names = ("loss", "reward", "ppo/value_loss", "ppo/ptx_loss", "flip/rate")
     for left, right in zip(whole.state.log_history[2:], resumed.state.log_history[2:], strict=True):
         assert [left.get(name) for name in names] == [right.get(name) for name in names]
     whole.save_model(str(tmp_path / "done"))
     policy = AutoModelForCausalLM.from_pretrained(tmp_path / "done")
     assert same({f"policy.{name}": one for name, one in policy.state_dict().items()}, weights(whole))
+    average = AutoModelForCausalLM.from_pretrained(tmp_path / "done" / "ema").state_dict()
+    assert all(torch.equal(average[name], one) for name, one in whole.average.weights.items())
+    assert not same(average, policy.state_dict())
     critic = AutoModelForSequenceClassification.from_pretrained(tmp_path / "done" / "critic")
     assert torch.equal(critic.score.weight, whole.critic.classifier.score.weight)
 
@@ -186,6 +196,25 @@ def test_an_adapter_is_trained_and_saved_and_its_critic_stays_whole(make_trainer
     assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
 
 
+def test_texts_add_their_mean_negative_log_likelihood(make_trainer, tmp_path):
+    said = ["w1 w2 w3", "w4 w5", "w6 w7 w8 w9"]
+    (tmp_path / "texts.jsonl").write_text("".join(f'{{"text": "{text}"}}\n' for text in said))
+    trainer = make_trainer(pretraining=str(tmp_path / "texts.jsonl"), ptx_coef=2.0, gate="off")
+    trainer.guard.ask_reference(trainer)
+    trainer.model.train()
+    batch = trainer._generate_and_score_completions([{"prompt": prompt} for prompt in PROMPTS[:3]])
+    mixed, trainer.texts = trainer._compute_loss(trainer.model, batch), []
+    plain, nats, tokens = trainer._compute_loss(trainer.model, batch), 0.0, 0
+    for text in said:
+        ids = torch.tensor([trainer.processing_class(text)["input_ids"]])
+        nats -= trainer.model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None]).sum()
+        tokens += ids.shape[1] - 1
+    assert (mixed - plain).item() == pytest.approx(2 * nats.item() / tokens, rel=1e-5)
+    (tmp_path / "texts.jsonl").write_text('{"text": "w1 w2"}\n{"txt": "w1"}\n')
+    with pytest.raises(DataError, match=r"texts\.jsonl:2: no 'text' of at least two tokens"):
+        make_trainer(pretraining=str(tmp_path / "texts.jsonl"))
+
+
 def test_a_critic_can_start_from_a_reward_model(make_trainer, make_model, tmp_path):
     torch.manual_seed(1)
     classifier = with_score(make_model())
@@ -205,11 +234,13 @@ def test_a_critic_can_start_from_a_reward_model(make_trainer, make_model, tmp_pa
     ("option", "says"),
     [
         ({"num_generations": 4}, "num_generations: PPO learns from one answer to a prompt"),
-        ({"discount": 1.5}, r"discount: 1\.5 is not possible: it must be between 0 and 1"),
+        ({"discount": 1.5}, r"discount: 1\.5 is not possible: it must be a number between 0 and 1"),
         ({"gae_lambda": float("nan")}, "gae_lambda: nan is not possible"),
         ({"value_clip": 0}, "value_clip: 0 is not possible: it must be a number above 0"),
         ({"critic_learning_rate": True}, "critic_learning_rate: true is not possible|critic_learning_rate: True"),
         ({"per_device_train_batch_size": 1}, "PPO asks for at least 2 answers at once"),
+        ({"ema_decay": 2.0}, "ema_decay: 2.0 is not possible"),
+        ({"ptx_coef": -1}, "ptx_coef: -1 is not possible: it must be a number of at least 0"),
         ({"gamma": -1}, "gamma: -1 is not possible"),
     ],
 )

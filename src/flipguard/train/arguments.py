@@ -17,7 +17,7 @@ from flipguard.integrations.trl import GuardedGRPOConfig, GuardedPPOConfig, Guar
 from flipguard.train.caches import cache_folder
 from flipguard.train.checking import converted
 from flipguard.train.models import is_adapter
-from flipguard.train.onlinespec import ONLINE
+from flipguard.train.onlinespec import ONLINE, PPO_ONLY
 from flipguard.train.recipe import Recipe
 from flipguard.train.selection import METRIC
 
@@ -62,7 +62,7 @@ SAID_ELSEWHERE = {  # fields of TRL's online configs, and the section of a recip
     **dict.fromkeys(("model_init_kwargs", "trust_remote_code"), "model"),
     **dict.fromkeys(("reward_weights", "sync_ref_model"), "reward"),
     "reference_cache": "speed",
-    "critic": "critic",
+    **{name: name for name in PPO_ONLY},
 }
 
 
@@ -120,7 +120,7 @@ def _online(recipe: Recipe) -> dict[str, Any]:
     rollout, guard = recipe.rollout, recipe.constraint
     own: dict[str, Any] = {} if rollout.samples is None else {"num_generations": rollout.samples}
     if recipe.algorithm == "ppo":
-        own = {"critic": recipe.critic}
+        own = {"critic": recipe.critic, "pretraining": recipe.pretraining}
     return own | {
         "max_completion_length": rollout.max_new_tokens,
         "temperature": rollout.temperature,

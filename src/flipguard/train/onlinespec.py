@@ -14,6 +14,9 @@ from flipguard.train.dataspec import SourceSpec
 ONLINE = ("ppo", "rloo", "grpo")
 """Algorithms that learn from their own answers and what these earn."""
 
+PPO_ONLY = ("critic", "pretraining")
+"""Keys of a recipe that name what only PPO has: where its critic starts, and texts that it goes on learning."""
+
 DEFAULT_EPSILON = 0.1  # the paper's, in the units of the reward (section 5)
 PAIRED = ("flips", "flip_weight")  # of `constraint`: what only given answers have
 
@@ -47,8 +50,9 @@ def check_sections(algorithm: str, content: dict[str, Any], sources: dict[str, S
     Raises:
         RecipeError: a section or key is too much or too little.
     """
-    if algorithm != "ppo" and "critic" in content:
-        raise RecipeError(f"{place.of('critic')}: has no meaning for '{algorithm}', only for 'ppo'; remove it.")
+    for key in PPO_ONLY if algorithm != "ppo" else ():
+        if key in content:
+            raise RecipeError(f"{place.of(key)}: has no meaning for '{algorithm}', only for 'ppo'; remove it.")
     if algorithm not in ONLINE:
         for section in ("reward", "rollout"):
             if section in content:

@@ -18,7 +18,7 @@ from flipguard.rewards.spec import RewardSpec
 from flipguard.train import checking
 from flipguard.train.constraintspec import ConstraintSpec, Weight
 from flipguard.train.dataspec import DataSpec
-from flipguard.train.onlinespec import DEFAULT_EPSILON, ONLINE, RolloutSpec, check_sections
+from flipguard.train.onlinespec import DEFAULT_EPSILON, ONLINE, PPO_ONLY, RolloutSpec, check_sections
 from flipguard.weights import looks_local
 
 STRICT = ConfigDict(extra="forbid")
@@ -123,6 +123,7 @@ class Recipe:
     select: SelectSpec | None = None
     reward: RewardSpec | None = None
     critic: str | None = None
+    pretraining: str | None = None
     rollout: RolloutSpec = field(default_factory=RolloutSpec)
 
     @property
@@ -137,7 +138,7 @@ class Recipe:
             said["select"] |= {"prompts": str(self.select.prompts)}
         unsaid = NEEDS_A_REFERENCE if self.algorithm in UNGUARDED else ()
         unsaid = (*unsaid, *(() if self.algorithm in ONLINE else ("reward", "rollout")))
-        unsaid = (*unsaid, *(() if self.algorithm == "ppo" else ("critic",)))
+        unsaid = (*unsaid, *(() if self.algorithm == "ppo" else PPO_ONLY))
         return {name: value for name, value in said.items() if name not in unsaid}
 
 
@@ -192,7 +193,8 @@ def _paths_from(content: dict[str, Any], folder: Path) -> None:
             _anchor(value, "path", folder)
         else:
             _anchor(content, key, folder)
-    _anchor(content, "critic", folder)
+    for key in PPO_ONLY:
+        _anchor(content, key, folder)
     sections = {
         "constraint": ("flips",),
         "trainer": ("output_dir", "logging_dir"),

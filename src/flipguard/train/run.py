@@ -120,7 +120,7 @@ def _check_trained(trainer: Any, place: str) -> None:
 def _inputs(recipe: Recipe) -> dict[str, str]:
     """SHA-256 of the local files and model folders that decide the result; hub ids are told apart by their names."""
     found = {name: sha256_of(source) for name, source in recipe.data.named().items()}
-    files = {"constraint.flips": recipe.constraint.flips}
+    files = {"constraint.flips": recipe.constraint.flips, "pretraining": recipe.pretraining}
     if recipe.select is not None:
         files["select.prompts"] = str(recipe.select.prompts)
     for name, file in files.items():

@@ -17,6 +17,8 @@ from trl import RLOOConfig, RLOOTrainer
 
 from flipguard.errors import RecipeError, shown
 from flipguard.integrations.trl import critic, guard
+from flipguard.integrations.trl.averaging import Average
+from flipguard.integrations.trl.pretraining import loss_on, read_texts
 from flipguard.integrations.trl.rewarded import GuardOptions, Rewarded
 from flipguard.objective import policy
 
@@ -48,6 +50,13 @@ class GuardedPPOConfig(GuardOptions, RLOOConfig):
         metadata={"help": "Where the critic starts: a reward model's folder. By default the policy's trunk, saying 0."},
     )
     critic_learning_rate: float = field(default=5e-6, metadata={"help": "Learning rate of the critic, > 0."})
+    ema_decay: float | None = field(
+        default=None, metadata={"help": "Keep a moving average of the policy, saved as `ema` in its folder, in [0, 1)."}
+    )
+    pretraining: str | None = field(
+        default=None, metadata={"help": "A JSONL file of rows with a `text` that the policy goes on learning."}
+    )
+    ptx_coef: float = field(default=1.0, metadata={"help": "Weight of that, >= 0."})
 
     def __post_init__(self) -> None:
         """Check PPO's options, then the guard's and TRL's, which would not let a prompt have one answer."""
@@ -56,6 +65,9 @@ class GuardedPPOConfig(GuardOptions, RLOOConfig):
             raise RecipeError(f"{place}: num_generations: PPO learns from one answer to a prompt; leave it 1.")
         for name, least, most in (("discount", 0.0, 1.0), ("gae_lambda", 0.0, 1.0)):
             _number(vars(self)[name], f"{place}: {name}", least, most)
+        if self.ema_decay is not None:
+            _number(self.ema_decay, f"{place}: ema_decay", 0.0, 1.0)
+        _number(self.ptx_coef, f"{place}: ptx_coef", 0.0, torch.finfo(torch.float32).max)
         for name in ("value_clip", "critic_learning_rate"):
             _number(
                 vars(self)[name], f"{place}: {name}", torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
@@ -100,6 +112,10 @@ class GuardedPPOTrainer(Rewarded, RLOOTrainer):
             opened.classifier.eval()
         self.critic = self.accelerator.prepare_model(opened.to(self.model.dtype))
         self.add_callback(critic.CriticSteps(self.critic))
+        self.average = None if made.ema_decay is None else Average(self.model, made.ema_decay)
+        if self.average is not None:
+            self.add_callback(self.average)
+        self.texts = [] if made.pretraining is None else read_texts(Path(made.pretraining), self.processing_class)
         self._said: list[Tensor] | None = None
 
     def sampled(self, prompts: list[Any]) -> tuple[list[list[int]], list[Any]]:
@@ -119,12 +135,18 @@ class GuardedPPOTrainer(Rewarded, RLOOTrainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002
         """Write the policy as a plain model folder, the critic in a folder `critic` within it."""
         super().save_model(output_dir, _internal_call)
-        if self.args.should_save:
-            critic.saved(self.critic, Path(output_dir or self.args.output_dir))
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir or self.args.output_dir)
+        critic.saved(self.critic, folder)
+        if self.average is not None:
+            (self.average.keep if _internal_call else self.average.save)(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         critic.restored(self.critic, Path(resume_from_checkpoint))
+        if self.average is not None:
+            self.average.restore(Path(resume_from_checkpoint))
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **options: Any) -> Any:
         scored = super()._get_per_token_logps_and_entropies(*args, **options)
@@ -197,10 +219,21 @@ class GuardedPPOTrainer(Rewarded, RLOOTrainer):
         told |= {"advantage": advantages, "return": inputs[RETURNS], "value": values}
         guard.log_rows(self, {f"ppo/{name}": rows.detach()[mask] for name, rows in told.items()})
         loss = (actor + critics).sum() / (len(mask) * inputs[LENGTH][0])
+        if self.texts and self.model.training:
+            loss = loss + self.args.ptx_coef * self._pretraining(model, len(mask))
         return self.guard.added(self, model, inputs, loss)
+
+    def _pretraining(self, model: Any, size: int) -> Tensor:
+        """[] −log π per token of the next `size` texts, others in each micro-batch and process."""
+        cut = self.args.gradient_accumulation_steps
+        before = self.state.global_step * cut + self._step % cut
+        number = before * self.accelerator.num_processes + self.accelerator.process_index
+        loss = loss_on(self, model, self.texts, number, size)
+        guard.log_rows(self, {"ppo/ptx_loss": loss.detach()[None]})
+        return loss
 
 
 def _number(value: Any, place: str, least: float, most: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        span = f"between {least:g} and {most:g}" if most == 1 else "a number above 0"
-        raise RecipeError(f"{place}: {shown(value)} is not possible: it must be {span}.")
+        span = f"between {least:g} and 1" if most == 1 else "of at least 0" if least == 0 else "above 0"
+        raise RecipeError(f"{place}: {shown(value)} is not possible: it must be a number {span}.")
