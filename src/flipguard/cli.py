@@ -91,7 +91,7 @@ def sandbox(arguments: Arguments) -> int:
 
 
 def train(arguments: Arguments) -> int:
-    """Run one training stage: sft, reward, or an alignment: dpo, kto, rloo, grpo ...
+    """Run one training stage: sft, reward, or an alignment: dpo, kto, ppo, rloo ...
 
     Every value of the recipe can be overridden by its dotted name:
       flipguard train dpo.yaml --constraint.gamma 0.1 --trainer.max_steps 100

@@ -80,8 +80,14 @@ def test_ppo_goes_from_recipe_to_a_plain_model_folder_with_its_critic_beside(onl
     first = train(online("first", **one))
     assert {"flip/rate", "kl/ref", "ppo/value_loss", "flip/reward_ref"} <= history(first.path)[0].keys()
     assert AutoModelForCausalLM.from_pretrained(first.path)
+    greedy = {**one, "rollout": {"max_new_tokens": 8, "temperature": 0}, "trainer": TRAINER | {"learning_rate": 0.0}}
+    still = history(train(online("still", **greedy)).path)
+    assert {(step["flip/reward_policy"], step["flip/rate"]) for step in still} == {
+        (step["flip/reward_ref"], 0.0) for step in still
+    }, "a model that stands still says greedily what it said"
     critic = str(first.path / "critic")
     second = train(online("second", **one, critic=critic))
+    assert not train(online("second", **one, critic=critic), overwrite=True).already_done
     assert json.loads((second.path / "flipguard.json").read_text())["inputs"]["critic"]
     with pytest.raises(FlipGuardError, match=r"third\.yaml: discount: 3\.0 is not possible"):
         train(online("third", **one | {"loss": {"discount": 3}}))

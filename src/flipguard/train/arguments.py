@@ -103,6 +103,8 @@ def _online_loss(kind: Any, recipe: Recipe, given: dict[str, Any], place: str) -
     """The recipe's `loss`: fields of TRL's config that TrainingArguments has not."""
     said = converted(kind, recipe.loss, f"{place}: loss")
     general = {item.name for item in fields(TrainingArguments)}
+    if "generation_kwargs" in {**said, **given} and not recipe.rollout.temperature:
+        raise RecipeError(f"{place}: trainer.generation_kwargs: cannot go with rollout.temperature 0; remove one.")
     for section, names in (("loss", said), ("trainer", given)):
         for name in SAID_ELSEWHERE.keys() & names.keys():
             other = SAID_ELSEWHERE[name]
@@ -121,9 +123,12 @@ def _online(recipe: Recipe) -> dict[str, Any]:
     own: dict[str, Any] = {} if rollout.samples is None else {"num_generations": rollout.samples}
     if recipe.algorithm == "ppo":
         own = {"critic": recipe.critic, "pretraining": recipe.pretraining}
+    if not rollout.temperature:
+        greedy = {"do_sample": False, "top_k": None}
+        own["generation_kwargs"] = greedy if rollout.vllm == "off" else {"temperature": 0.0}
     return own | {
         "max_completion_length": rollout.max_new_tokens,
-        "temperature": rollout.temperature,
+        "temperature": rollout.reading_temperature,
         "top_p": rollout.top_p,
         "top_k": rollout.top_k,
         "use_vllm": rollout.vllm != "off",

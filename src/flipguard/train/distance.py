@@ -64,5 +64,5 @@ def distance_of(recipe: Recipe, model: Any, device: torch.device) -> Distance | 
     reference = models.load_model(recipe.model).requires_grad_(requires_grad=False)
     if recipe.model.quantization is None:  # 4-bit weights are on the GPU already
         reference = reference.to(device)
-    scorer, temperature = scorer_for(model), recipe.rollout.temperature
+    scorer, temperature = scorer_for(model), recipe.rollout.reading_temperature
     return Distance(scorer, reference, scorer_for(reference), recipe.constraint.divergence, temperature)

@@ -80,6 +80,8 @@ class RunFolder:
         if not is_first():
             return
         for item in sorted(staging.iterdir()):
+            if item.is_dir():
+                shutil.rmtree(self.path / item.name, ignore_errors=True)  # of a run before, or of a kill right here
             item.replace(self.path / item.name)
         staging.rmdir()
         self._write({"finished": True, **summary})

@@ -25,17 +25,24 @@ PAIRED = ("flips", "flip_weight")  # of `constraint`: what only given answers ha
 class RolloutSpec:
     """How π answers a prompt in training, and π_0 before it: `samples` times (default: TRL's) and `reference_samples`.
 
+    Temperature 0 is greedy: each token the likeliest.
+
     Of several answers of π_0 the mean reward decides what is a flip, and the best is what a flip is pulled to.
     `vllm` answers by vLLM: on the GPUs of training (`colocate`) or by a server that runs already (`server`).
     """
 
     max_new_tokens: int = Field(default=256, ge=1)
-    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    temperature: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     top_p: float = Field(default=1.0, gt=0, le=1)
     top_k: int = Field(default=0, ge=0)
     samples: int | None = Field(default=None, ge=2)
     reference_samples: int = Field(default=1, ge=1)
     vllm: Literal["off", "server", "colocate"] = "off"
+
+    @property
+    def reading_temperature(self) -> float:
+        """At which log-probs are read: that of the draws; of greedy answers, the model's own."""
+        return self.temperature or 1.0
 
 
 def check_sections(algorithm: str, content: dict[str, Any], sources: dict[str, SourceSpec], place: Place) -> None:
@@ -76,10 +83,18 @@ def check_sections(algorithm: str, content: dict[str, Any], sources: dict[str, S
 
 def _impossible(content: dict[str, Any]) -> list[tuple[str, str]]:
     """Keys that cannot go with an online algorithm, and why; the first is told."""
-    constraint, data, speed = (content.get(name) or {} for name in ("constraint", "data", "speed"))
+    constraint, data, speed, rollout = (content.get(name) or {} for name in ("constraint", "data", "speed", "rollout"))
     found = []
-    if content["algorithm"] == "ppo" and "samples" in (content.get("rollout") or {}):
+    greedy = float(rollout.get("temperature", 1)) == 0
+    if content["algorithm"] == "ppo" and "samples" in rollout:
         found.append(("rollout.samples", "'ppo' learns from one answer to a prompt; remove it."))
+    if content["algorithm"] != "ppo" and greedy:
+        why = (
+            f"with 0 all answers to a prompt are the same, and '{content['algorithm']}' learns from their differences."
+        )
+        found.append(("rollout.temperature", why))
+    if greedy and int(rollout.get("reference_samples", 1)) > 1:
+        found.append(("rollout.reference_samples", "with temperature 0 they are all the same; remove it."))
     if "reference" in content:
         found.append(("reference", "online, π_0 is the model as it is at the start; remove it."))
     if "select" in content:
