@@ -8,8 +8,8 @@ from scipy.stats import binomtest
 
 from flipguard.evaluate.compare import Options, compare_files
 from flipguard.evaluate.comparison import Answer, Pair
-from flipguard.evaluate.forms import words
 from flipguard.evaluate.shifts import measure
+from flipguard.evaluate.wordcount import words
 
 TEXTS = st.sampled_from(
     ["", "  ", "one", "two words", "now three words", "```py\n1\n```", '{"a": 1}', "[1]", "{no", "好的"]

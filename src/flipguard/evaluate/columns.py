@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeVar
 
 from flipguard.evaluate.comparison import Answer
-from flipguard.evaluate.forms import Forms, fingerprint, form
+from flipguard.evaluate.forms import Forms, fingerprints, measured
 from flipguard.evaluate.runs import Entry, Key
 from flipguard.evaluate.texts import Texts, taken
 
 Item = TypeVar("Item")
+BATCH = 256  # texts measured together
 
 
 @dataclass(slots=True, eq=False)
@@ -96,23 +98,20 @@ class Columns(Mapping[Key, Entry]):
         """The forms of all answers."""
         if self.measured is None:
             self.measured = Forms.empty()
-            for text, error, reason in zip(self.completions, self.errors, self.reasons, strict=True):
-                number, marks, printed = form(text, error, reason)
-                self.measured.words.append(number)
-                self.measured.marks.append(marks)
-                self.measured.prints.append(printed)
+            for some in batched(zip(self.completions, self.errors, self.reasons, strict=True), BATCH):
+                self.measured.extend(measured(*zip(*some, strict=True)))
         return self.measured
 
     def targets_printed(self) -> Sequence[int]:
         """Fingerprints of all targets."""
         if self.aims is None:
-            self.aims = [fingerprint(target) for target in self.targets]
+            self.aims = [key for some in batched(self.targets, BATCH) for key in fingerprints(some)]
         return self.aims
 
     def prompts_printed(self) -> Sequence[int]:
         """Fingerprints of all prompts."""
         if self.asked is None:
-            self.asked = [fingerprint(prompt) for prompt in self.prompts]
+            self.asked = [key for some in batched(self.prompts, BATCH) for key in fingerprints(some)]
         return self.asked
 
     def take(self, rows: Sequence[int]) -> Columns:
@@ -137,3 +136,14 @@ class Columns(Mapping[Key, Entry]):
 
 def _pick(column: Sequence[Item], rows: Sequence[int]) -> list[Item]:
     return [column[row] for row in rows]
+
+
+def batched(items: Iterable[Item], most: int) -> Iterator[tuple[Item, ...]]:
+    """`items` in their order, `most` at a time.
+
+    >>> list(batched("abc", 2))
+    [('a', 'b'), ('c',)]
+    """
+    following = iter(items)
+    while some := tuple(islice(following, most)):
+        yield some

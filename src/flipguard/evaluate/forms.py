@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress
+from operator import not_, or_
 from typing import Final
 from zlib import crc32
 
 import orjson
 
-from flipguard.evaluate.refusing import refuses
+from flipguard.evaluate.refusing import refusals
+from flipguard.evaluate.wordcount import count_words
 
 # Marks of one answer, the bits of a byte. An answer that failed has none: it has no form.
 TOLD: Final = 1  # its text is known
@@ -23,12 +25,6 @@ ENDED: Final = 32  # it is known why it ended
 CUT: Final = 64
 
 NO_TEXT: Final = -1
-
-# Written without spaces between words: each character counts as a word. Their punctuation counts as space.
-_LETTERS = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
-_PUNCTUATION = re.compile("[\u3000-\u303f\uff00-\uff0f\uff1a-\uff20]")
-_BELOW_THEM = bytes(range(0xE3))  # the bytes of UTF-8 that begin no letter and no punctuation of the two above
-_SPACES = bytes(32 if byte < 128 and chr(byte).isspace() else 120 for byte in range(256))  # every other byte is an "x"
 
 
 @dataclass(slots=True)
@@ -44,6 +40,12 @@ class Forms:
         """Of no answer yet."""
         return cls(array("I"), bytearray(), array("q"))
 
+    def extend(self, other: Forms) -> None:
+        """Append those of further answers."""
+        self.words.extend(other.words)
+        self.marks.extend(other.marks)
+        self.prints.extend(other.prints)
+
     def take(self, rows: Iterable[int]) -> Forms:
         """Those of the answers number `rows`."""
         numbers = list(rows)
@@ -54,64 +56,66 @@ class Forms:
         )
 
 
-def form(text: str | None, error: str | None, reason: str | None) -> tuple[int, int, int]:
-    """Words, marks and fingerprint of one answer; `reason` is why it ended."""
-    ended = 0 if reason is None or error is not None else ENDED | CUT if reason == "length" else ENDED
-    if text is None:
-        return 0, ended, NO_TEXT
-    data = text.encode("utf-8", "surrogatepass")
-    number = _ascii_words(data) if len(data) == len(text) else words(text)
-    printed = len(data) << 32 | crc32(data)
-    if error is not None:
-        return number, 0, printed
-    marks = TOLD | ended
-    if not number and not text.strip():
-        return number, marks | EMPTY, printed
-    if "```" in text:
-        marks |= CODE
-    if _is_json(text):
-        marks |= JSON
-    if refuses(text):
-        marks |= REFUSES
-    return number, marks, printed
+def measured(texts: Sequence[str | None], errors: Sequence[str | None], reasons: Sequence[str | None]) -> Forms:
+    """The forms of many answers, of which texts, errors and why they ended are given; None of what is not known."""
+    told = [text for text in texts if text is not None]
+    bodies = _encoded(told)
+    counts = count_words(bodies)
+    marks, prints = _marked(told, counts), _printed(bodies)
+    if len(told) < len(texts):
+        counts, marks = _spread(counts, texts, 0), _spread(marks, texts, 0)
+        prints = _spread(prints, texts, NO_TEXT)
+    if any(reason is not None for reason in reasons):
+        marks = list(map(or_, marks, map(_ended, reasons)))
+    if any(error is not None for error in errors):
+        marks = [mark if error is None else 0 for mark, error in zip(marks, errors, strict=True)]
+    return Forms(array("I", counts), bytearray(marks), array("q", prints))
 
 
-def fingerprint(text: str | None) -> int:
-    """A number that tells texts apart, but for one pair of different ones in four thousand million; NO_TEXT of none."""
-    if text is None:
-        return NO_TEXT
-    data = text.encode("utf-8", "surrogatepass")
-    return len(data) << 32 | crc32(data)
+def fingerprints(texts: Sequence[str | None]) -> Sequence[int]:
+    """Numbers that tell texts apart, but for one pair of different ones in four thousand million; NO_TEXT of none."""
+    told = [text for text in texts if text is not None]
+    prints = _printed(_encoded(told))
+    return prints if len(told) == len(texts) else _spread(prints, texts, NO_TEXT)
 
 
-def words(text: str) -> int:
-    """How many words `text` has; in Chinese, Japanese and Korean, how many letters.
-
-    >>> words("Hello, world!"), words("你好，世界 and you")
-    (2, 6)
-    """
-    data = text.encode("utf-8", "surrogatepass")
-    if len(data) == len(text):
-        return _ascii_words(data)
-    if not data.translate(None, _BELOW_THEM):
-        return len(text.split())
-    spaced, runs = _LETTERS.subn(" ", text)
-    if not runs:
-        return len(_PUNCTUATION.sub(" ", text).split())
-    letters = len(text) - len(spaced) + runs
-    return letters + len(_PUNCTUATION.sub(" ", spaced).split())
+def _encoded(texts: Sequence[str]) -> list[bytes]:
+    try:
+        return list(map(str.encode, texts))
+    except UnicodeEncodeError:
+        return [text.encode("utf-8", "surrogatepass") for text in texts]
 
 
-def _ascii_words(data: bytes) -> int:
-    """Words begin where something other than space follows space."""
-    shape = data.translate(_SPACES)
-    return shape.count(b" x") + shape.startswith(b"x")
+def _printed(bodies: Sequence[bytes]) -> list[int]:
+    return [size << 32 | checked for size, checked in zip(map(len, bodies), map(crc32, bodies), strict=True)]
+
+
+def _spread(values: Sequence[int], texts: Sequence[str | None], absent: int) -> list[int]:
+    """One value of each text that is there, and `absent` for the others."""
+    following = iter(values)
+    return [absent if text is None else next(following) for text in texts]
+
+
+def _marked(texts: Sequence[str], counts: Sequence[int]) -> list[int]:
+    """The marks that follow from the texts alone."""
+    marks = [TOLD] * len(texts)
+    for row in [row for row, text in enumerate(texts) if "```" in text]:
+        marks[row] |= CODE
+    for row in [row for row, text in enumerate(texts) if text.lstrip()[:1] in ("{", "[")]:
+        marks[row] |= JSON * _is_json(texts[row])
+    for row in refusals(texts):
+        marks[row] |= REFUSES
+    for row in compress(range(len(texts)), map(not_, counts)):
+        if not texts[row].strip():
+            marks[row] = TOLD | EMPTY
+    return marks
+
+
+def _ended(reason: str | None) -> int:
+    return 0 if reason is None else ENDED | CUT if reason == "length" else ENDED
 
 
 def _is_json(text: str) -> bool:
-    """Whether the whole answer is a JSON object or array."""
-    if text.lstrip()[:1] not in ("{", "["):
-        return False
     try:
         orjson.loads(text.strip())
     except orjson.JSONDecodeError:

@@ -11,10 +11,10 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from itertools import pairwise
+from io import BytesIO
+from itertools import accumulate, compress, pairwise
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
@@ -22,6 +22,7 @@ import orjson
 
 from flipguard import files
 from flipguard.errors import DataError
+from flipguard.evaluate.columns import batched
 from flipguard.evaluate.intake import Intake
 from flipguard.evaluate.rows import Rows
 from flipguard.evaluate.source import BOM, Source
@@ -30,15 +31,16 @@ from flipguard.records import Row
 
 SMALLEST = 1 << 25  # bytes; a smaller piece is not worth a process
 BLOCK = 1 << 20  # bytes read at once
+BATCH = 256  # rows taken at once
 
-Taker = Callable[[Row, int, int | None, dict[str, Rows]], None]  # row, line, place, rows by group
+Taker = Callable[[Sequence[Row], Sequence[int], Sequence[int]], dict[str, Rows]]  # rows, lines, places to rows by group
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """The lines of `path` that begin at byte `start` or later and before `stop`.
 
-    `take` takes a row; a reader may stop after more than `most` bad lines.
+    `take` takes rows, `together` at once; a reader may stop after more than `most` bad lines.
     """
 
     path: Path
@@ -46,15 +48,35 @@ class Piece:
     stop: int
     take: Taker
     most: int
+    together: int = BATCH
 
 
 @dataclass(slots=True)
 class Found:
-    """What a piece holds: rows by group, what is wrong with bad lines, and how many lines there are."""
+    """What was read: rows by group, how many lines there are, and which of them are bad, with the reason.
+
+    `fault` is a line that ends the reading.
+    """
 
     groups: dict[str, Rows] = field(default_factory=dict)
-    bad: list[str] = field(default_factory=list)
+    bad: list[tuple[int, str]] = field(default_factory=list)
     lines: int = 0
+    fault: tuple[int, str] | None = None
+
+    def take(self, take: Taker, rows: Sequence[Row], numbers: Sequence[int], places: Sequence[int]) -> None:
+        """Take rows together; if something is wrong with one of them, one by one."""
+        try:
+            groups = take(rows, numbers, places) if rows else {}
+        except DataError as error:
+            if len(rows) == 1:
+                self.bad.append((numbers[0], str(error)))
+                return
+            for at in range(len(rows)):
+                one = slice(at, at + 1)
+                self.take(take, rows[one], numbers[one], places[one])
+            return
+        for name, taken in groups.items():
+            self.groups.setdefault(name, Rows()).extend(taken)
 
 
 def collect(source: Source, intake: Intake, take: Taker) -> dict[str, Rows]:
@@ -63,24 +85,45 @@ def collect(source: Source, intake: Intake, take: Taker) -> dict[str, Rows]:
     Args:
         source: what to read.
         intake: how many rows may be bad.
-        take: puts a row where it belongs; a DataError makes it a bad row. It may travel to other processes.
+        take: sorts rows into groups; a DataError makes one of them a bad row. It may travel to other processes.
     """
+    if source.kind != "lines" or not is_plain(source.path):
+        return _collected(source, intake, take)
     groups: dict[str, Rows] = {}
-    if source.kind == "lines" and is_plain(source.path):
-        before = 0
-        for found in read_pieces(source.path, take, intake.bad.limit - len(intake.bad.told)):
-            for message in found.bad:
-                intake.bad.meet(message)
-            for name, rows in found.groups.items():
-                groups.setdefault(name, Rows()).extend(rows, before)
-            before += found.lines
-        return groups
-    for number, row in source.each(intake.bad.meet):
-        try:
-            take(row, number, None, groups)
-        except DataError as error:
-            intake.bad.meet(f"{source.place(number)}: {error}")
+    before = 0
+    for found in read_pieces(source.path, take, intake.bad.limit - len(intake.bad.told)):
+        for number, message in found.bad:
+            intake.bad.meet(f"{source.place(before + number)}: {message}")
+        if found.fault is not None:
+            raise DataError(f"{source.place(before + found.fault[0])}: {found.fault[1]}")
+        for name, rows in found.groups.items():
+            groups.setdefault(name, Rows()).extend(rows, before)
+        before += found.lines
     return groups
+
+
+def _collected(source: Source, intake: Intake, take: Taker) -> dict[str, Rows]:
+    """All rows of a file that only this process can read."""
+    found, rows, numbers = Found(), list[Row](), list[int]()
+
+    def taken() -> None:
+        found.take(take, rows, numbers, ())
+        for number, message in found.bad:
+            intake.bad.meet(f"{source.place(number)}: {message}")
+        for held in (found.bad, rows, numbers):
+            held.clear()
+
+    def meet(message: str) -> None:
+        taken()  # what is wrong with earlier rows is told first
+        intake.bad.meet(message)
+
+    for number, row in source.each(meet):
+        rows.append(row)
+        numbers.append(number)
+        if len(rows) == BATCH:
+            taken()
+    taken()
+    return found.groups
 
 
 def read_pieces(path: Path, take: Taker, most: int) -> Iterator[Found]:
@@ -100,35 +143,50 @@ def read_pieces(path: Path, take: Taker, most: int) -> Iterator[Found]:
 
 
 def read_piece(piece: Piece) -> Found:
-    """Read one piece in this process.
-
-    Raises:
-        DataError: a line is longer than any row can be.
-    """
-    found, at, number, before = Found(), piece.start, 0, -1
+    """Read one piece in this process."""
+    found, at = Found(), piece.start
     with piece.path.open("rb", buffering=BLOCK) as file, reading(piece.path):
         file.seek(at)
-        for line in iter(partial(file.readline, files.LONGEST_LINE + 1), b""):
-            if at >= piece.stop or len(found.bad) > piece.most:
-                break
-            number += 1
-            if len(line) > files.LONGEST_LINE:
-                place = f"{piece.path}:{_lines_before(piece) + number}"
-                raise DataError(f"{place}: is longer than {files.LONGEST_LINE:,} bytes.")
-            try:
-                row = _quickly(line)
-                if row is None:
-                    before = _lines_before(piece) if before < 0 else before
-                    row = parse_line(piece.path, before + number, line.removeprefix(BOM) if at == 0 else line)
-                if row is not None:
-                    piece.take(row, number, at, found.groups)
-            except DataError as error:
-                before = _lines_before(piece) if before < 0 else before
-                place = f"{piece.path}:{before + number}: "
-                found.bad.append(place + str(error).removeprefix(place))
-            at += len(line)
-    found.lines = number
+        for block in _blocks(file, piece.stop - at):
+            for lines in batched(BytesIO(block).readlines(), piece.together):
+                _take_lines(piece, found, lines, at)
+                at += sum(map(len, lines))
+                if found.fault is not None or len(found.bad) > piece.most:
+                    return found
     return found
+
+
+def _blocks(file: BinaryIO, left: int) -> Iterator[bytes]:
+    """The next `left` bytes of `file` as whole lines, many at a time; the last line is read to its end."""
+    rest = b""
+    while left > 0 and len(rest) <= files.LONGEST_LINE and (read := file.read(min(left, max(BLOCK, len(rest))))):
+        left -= len(read)
+        end = read.rfind(b"\n") + 1
+        if end:
+            yield rest + read[:end]
+            rest = b""
+        rest += read[end:]
+    if rest:
+        yield rest + file.readline(max(0, files.LONGEST_LINE + 1 - len(rest)))
+
+
+def _take_lines(piece: Piece, found: Found, lines: Sequence[bytes], at: int) -> None:
+    """Take the rows on the next lines, the first of which begins at byte `at`."""
+    first, lengths = found.lines + 1, list(map(len, lines))
+    if max(lengths) > files.LONGEST_LINE:
+        whole = next(row for row, length in enumerate(lengths) if length > files.LONGEST_LINE)
+        found.fault = first + whole, f"is longer than {files.LONGEST_LINE:,} bytes."
+        lines = lines[:whole]
+    found.lines += len(lines)
+    numbers, places = list(range(first, found.lines + 1)), list(accumulate(lengths[: len(lines)], initial=at))[:-1]
+    rows = _quickly(lines)
+    if rows is None:
+        maybe = _carefully(piece.path, lines, found, at)
+        there = [row is not None for row in maybe]
+        rows = [row for row in maybe if row is not None]
+        numbers, places = list(compress(numbers, there)), list(compress(places, there))
+    found.take(piece.take, rows, numbers, places)
+    found.bad.sort()
 
 
 def serve() -> None:
@@ -138,13 +196,25 @@ def serve() -> None:
     sys.stdout.buffer.write(pickle.dumps(read_piece(piece), pickle.HIGHEST_PROTOCOL))
 
 
-def _quickly(line: bytes) -> Row | None:
-    """The row on a line where nothing is wrong with it."""
+def _quickly(lines: Sequence[bytes]) -> list[Row] | None:
+    """The rows on lines with which nothing is wrong."""
     try:
-        row = orjson.loads(line)
+        rows = list(map(orjson.loads, lines))
     except orjson.JSONDecodeError:
         return None
-    return row if type(row) is dict else None
+    return rows if set(map(type, rows)) <= {dict} else None
+
+
+def _carefully(path: Path, lines: Sequence[bytes], found: Found, at: int) -> list[Row | None]:
+    """The row on each line, None where it is blank or bad; the first line begins at byte `at`."""
+    rows: list[Row | None] = []
+    for number, line in enumerate(lines, found.lines - len(lines) + 1):
+        try:
+            rows.append(parse_line(path, number, line.removeprefix(BOM) if at == 0 and not rows else line))
+        except DataError as error:
+            rows.append(None)
+            found.bad.append((number, str(error).removeprefix(f"{path}:{number}: ")))
+    return rows
 
 
 def _cut(path: Path, take: Taker, most: int) -> list[Piece]:
@@ -160,15 +230,6 @@ def _line_after(file: BinaryIO, at: int) -> int:
     file.seek(at - 1)
     file.readline(files.LONGEST_LINE)
     return file.tell()
-
-
-def _lines_before(piece: Piece) -> int:
-    """How many lines stand before a piece: asked only where something is wrong in it."""
-    lines, left = 0, piece.start
-    with piece.path.open("rb") as file:
-        while left and (block := file.read(min(left, BLOCK))):
-            lines, left = lines + block.count(b"\n"), left - len(block)
-    return lines
 
 
 def _processors() -> int:

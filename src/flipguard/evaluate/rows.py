@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
 from flipguard.errors import DataError, shown
+from flipguard.evaluate import fieldcolumns
 from flipguard.evaluate.columns import Columns
-from flipguard.evaluate.fields import (
-    categories_of,
-    cluster_of,
-    completion_of,
-    finish_reason_of,
-    grade_of,
-    key_of,
-    prompt_of,
-    reference_of,
-)
-from flipguard.evaluate.forms import Forms, fingerprint, form
+from flipguard.evaluate.fields import completion_of, prompt_of, reference_of
+from flipguard.evaluate.forms import Forms, fingerprints, measured
 from flipguard.evaluate.intake import Duplicates
 from flipguard.evaluate.runs import Metric
 from flipguard.evaluate.source import Source
@@ -50,42 +42,45 @@ class Rows:
     prompts: list[str | None] = field(default_factory=list)
     completions: list[str | None] = field(default_factory=list)
     targets: list[str | None] = field(default_factory=list)
-    _names: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
 
-    def add(self, row: Row, graded: Row, metric: Metric, number: int, place: int | None) -> None:
-        """Take a row whose grade stands in `graded`; without a `place` its texts are kept.
+    @classmethod
+    def of(
+        cls, rows: Sequence[Row], graded: Sequence[Row], metric: Metric, numbers: Sequence[int], places: Sequence[int]
+    ) -> Rows:
+        """The columns of `rows`, whose grades stand in `graded`; without `places` their texts are kept.
 
         Raises:
-            DataError: something is wrong with it; nothing of it is taken then.
+            DataError: something is wrong with one of them.
         """
-        identifier, repeat = key_of(row)
-        score, error = grade_of(graded, metric)
-        completion, reason, prompt = completion_of(row), finish_reason_of(row), prompt_of(row)
-        categories, cluster, target = categories_of(row), cluster_of(row), reference_of(row)
-        words, marks, printed = form(completion, error, reason)
-        self.asked.append(fingerprint(prompt))
-        self.aims.append(fingerprint(target))
-        self.ids.append(identifier)
-        self.repeats.append(repeat)
-        self.scores.append(score)
-        self.errors.append(error)
-        self.reasons.append(reason if reason is None else sys.intern(reason))
-        self.categories.append(self._names.setdefault(categories, categories))
-        self.clusters.append(cluster)
-        self.words.append(words)
-        self.marks.append(marks)
-        self.prints.append(printed)
-        self.numbers.append(number)
-        if place is None:
-            self.prompts.append(prompt)
-            self.completions.append(completion)
-            self.targets.append(target)
-        else:
-            self.places.append(place)
+        ids, repeats = fieldcolumns.keys(rows)
+        scores, errors = fieldcolumns.grades(graded, metric)
+        completions, reasons = fieldcolumns.completions(rows), fieldcolumns.finish_reasons(rows)
+        prompts, categories = fieldcolumns.prompts(rows), fieldcolumns.categories(rows)
+        clusters, targets = fieldcolumns.clusters(rows), fieldcolumns.references(rows)
+        forms = measured(completions, errors, reasons)
+        return cls(
+            ids=ids,
+            repeats=repeats,
+            scores=scores,
+            errors=errors,
+            reasons=reasons,
+            categories=categories,
+            clusters=clusters,
+            asked=array("q", fingerprints(prompts)),
+            aims=array("q", fingerprints(targets)),
+            words=forms.words,
+            marks=forms.marks,
+            prints=forms.prints,
+            numbers=array("Q", numbers),
+            places=array("Q", places),
+            prompts=[] if places else prompts,
+            completions=[] if places else completions,
+            targets=[] if places else targets,
+        )
 
-    def extend(self, other: Rows, lines: int) -> None:
-        """Append rows read from a later piece of the file, before which there are `lines` lines."""
-        self.numbers.extend(number + lines for number in other.numbers)
+    def extend(self, other: Rows, lines: int = 0) -> None:
+        """Append rows read from a later part of the file, before which there are `lines` lines."""
+        self.numbers.extend([number + lines for number in other.numbers] if lines else other.numbers)
         for name in _COLUMNS:
             getattr(self, name).extend(getattr(other, name))
 
@@ -128,4 +123,4 @@ class Rows:
         return told.take(kept), len(keys) - len(kept)
 
 
-_COLUMNS = tuple(item.name for item in fields(Rows) if item.name not in ("numbers", "_names"))
+_COLUMNS = tuple(item.name for item in fields(Rows) if item.name != "numbers")

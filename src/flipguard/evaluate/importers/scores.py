@@ -7,7 +7,9 @@ evidence; `--metric NAME` takes another key, a number or true and false. Where r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 from flipguard.errors import DataError, choose, shown
 from flipguard.evaluate.intake import Intake
@@ -37,14 +39,23 @@ class Taking:
     name: str
     metric: Metric
 
-    def __call__(self, row: Row, number: int, place: int | None, models: dict[str, Rows]) -> None:
-        """Put a row with those of its model."""
-        model = _model(row)
-        if self.part is None or self.part == model:
-            graded = row if self.name == self.metric else _renamed(row, self.name, self.metric)
-            taken = models.get(model) or Rows()
-            taken.add(row, graded, self.metric, number, place)
-            models[model] = taken
+    def __call__(self, rows: Sequence[Row], numbers: Sequence[int], places: Sequence[int]) -> dict[str, Rows]:
+        """The rows of each model."""
+        models = list(map(_model, rows)) if any("model" in row for row in rows) else [""] * len(rows)
+        return {
+            model: self._taken([model == other for other in models], rows, numbers, places)
+            for model in dict.fromkeys(models)
+            if self.part is None or self.part == model
+        }
+
+    def _taken(
+        self, chosen: Sequence[bool], rows: Sequence[Row], numbers: Sequence[int], places: Sequence[int]
+    ) -> Rows:
+        if not all(chosen):
+            rows, numbers = list(compress(rows, chosen)), list(compress(numbers, chosen))
+            places = list(compress(places, chosen))
+        graded = rows if self.name == self.metric else [_renamed(row, self.name, self.metric) for row in rows]
+        return Rows.of(rows, graded, self.metric, numbers, places)
 
 
 def read(source: Source, intake: Intake) -> Run:

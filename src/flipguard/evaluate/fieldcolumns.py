@@ -1,0 +1,108 @@
+"""The checked keys of many rows, column by column: what is usual is seen from a column, else each row is asked.
+
+What a key may hold, and what is wrong with it else, stands in `fields`.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from flipguard.evaluate.fields import (
+    categories_of,
+    cluster_of,
+    completion_of,
+    finish_reason_of,
+    grade_of,
+    key_of,
+    prompt_of,
+    reference_of,
+)
+from flipguard.evaluate.runs import Metric
+from flipguard.records import Row, RowId
+
+NAMES = 4_096  # categories remembered, so that the same ones are the same object
+_NONE: Final = type(None)
+
+
+def keys(rows: Sequence[Row]) -> tuple[list[RowId], list[int]]:
+    """The ids and the repeats."""
+    ids, repeats = _values(rows, "id"), [row.get("repeat", 0) for row in rows]
+    if _only(ids, str, int) and _only(repeats, int) and min(repeats) >= 0:
+        return ids, repeats
+    return _unzipped([key_of(row) for row in rows])
+
+
+def grades(rows: Sequence[Row], metric: Metric) -> tuple[list[float | None], list[str | None]]:
+    """The grades, and why answers failed."""
+    values = _values(rows, metric)
+    if _only(_values(rows, "error"), _NONE) and "error" not in finish_reasons(rows):
+        if metric == "score" and _only(values, float) and all(map(math.isfinite, values)):
+            return values, [None] * len(rows)
+        if metric == "correct" and _only(values, bool):
+            return list(map(float, values)), [None] * len(rows)
+    return _unzipped([grade_of(row, metric) for row in rows])
+
+
+def completions(rows: Sequence[Row]) -> list[str | None]:
+    """What the model said."""
+    return _texts(rows, "completion", completion_of)
+
+
+def prompts(rows: Sequence[Row]) -> list[str | None]:
+    """The prompts, each as one text."""
+    return _texts(rows, "prompt", prompt_of)
+
+
+def references(rows: Sequence[Row]) -> list[str | None]:
+    """What right answers are, as texts."""
+    return _texts(rows, "reference", reference_of)
+
+
+def clusters(rows: Sequence[Row]) -> list[str | None]:
+    """The names of the groups of rows that are not independent of each other."""
+    return _texts(rows, "cluster", cluster_of)
+
+
+def finish_reasons(rows: Sequence[Row]) -> list[str | None]:
+    """Why answers ended."""
+    reasons = _texts(rows, "finish_reason", finish_reason_of)
+    return reasons if _only(reasons, _NONE) else [reason and sys.intern(reason) for reason in reasons]
+
+
+def categories(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """The slices the rows belong to."""
+    values = _values(rows, "category")
+    if _only(values, str):
+        return list(map(_named, values))
+    return [()] * len(rows) if _only(values, _NONE) else [_same(categories_of(row)) for row in rows]
+
+
+@lru_cache(NAMES)
+def _named(category: str) -> tuple[str, ...]:
+    return _same((category,))
+
+
+@lru_cache(NAMES)
+def _same(names: tuple[str, ...]) -> tuple[str, ...]:
+    return names
+
+
+def _texts(rows: Sequence[Row], name: str, text_of: Callable[[Row], str | None]) -> list[str | None]:
+    values = _values(rows, name)
+    return values if _only(values, str, _NONE) else list(map(text_of, rows))
+
+
+def _values(rows: Sequence[Row], name: str) -> list[Any]:
+    return [row.get(name) for row in rows]
+
+
+def _only(values: Sequence[Any], *types: type) -> bool:
+    return set(map(type, values)).issubset(types)
+
+
+def _unzipped(pairs: Sequence[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
+    return [one for one, _ in pairs], [other for _, other in pairs]

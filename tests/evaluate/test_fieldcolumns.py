@@ -1,0 +1,139 @@
+"""Rows taken together give what each gives alone: the same columns, the same complaints, whatever stands in them."""
+
+import re
+
+import orjson
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flipguard.errors import DataError
+from flipguard.evaluate import fieldcolumns, fields
+from flipguard.evaluate.forms import fingerprints, measured
+from flipguard.evaluate.importers.scores import Taking
+from flipguard.evaluate.pieces import Piece, read_piece
+from flipguard.evaluate.refusing import refusals, refuses
+from flipguard.evaluate.wordcount import count_words, words
+
+BITS = (
+    *(
+        "I can't help with that. ",
+        "I’m unable to do this. ",
+        "我无法提供这方面的信息。",
+        "<think>no</think>",
+        "not ",
+        "Sure! ",
+    ),
+    *(
+        "```",
+        "{",
+        "[1]",
+        '"',
+        " ",
+        "\n",
+        "\t",
+        "\x1c",
+        "\x85",
+        "\xa0",
+        "\u2003",
+        "\u3000",
+        "，",
+        "。",
+        "a",
+        "é",
+        "—",
+        "あ",
+    ),
+    *("漢字", "한글", "\u3105", "\ud7b0", "\U0001f600", "\u212a", "word " * 60),
+)
+texts = st.lists(st.sampled_from(BITS), max_size=12).map("".join)
+anything = st.sampled_from([None, "", "x", "a", 0, 1, -1, 1.5, True, False, [], ["a", "a"], [1], {}, {"role": "user"}])
+rows = st.fixed_dictionaries(
+    {"id": st.integers(0, 99) | st.text(max_size=2) | anything, "score": st.floats(-2, 2) | anything},
+    optional={
+        "completion": texts | anything,
+        "prompt": texts | st.just([{"role": "user", "content": "hi"}]) | anything,
+        "repeat": st.integers(0, 2) | anything,
+        "error": anything,
+        "finish_reason": st.sampled_from(["stop", "length", "error"]) | anything,
+        "category": st.sampled_from(["a", "b"]) | anything,
+        "cluster": st.sampled_from(["a", "b"]) | anything,
+        "reference": anything,
+        "model": st.sampled_from(["", "m", "n"]) | anything,
+    },
+)
+COLUMNS = (
+    (fieldcolumns.completions, fields.completion_of),
+    (fieldcolumns.prompts, fields.prompt_of),
+    (fieldcolumns.references, fields.reference_of),
+    (fieldcolumns.clusters, fields.cluster_of),
+    (fieldcolumns.finish_reasons, fields.finish_reason_of),
+    (fieldcolumns.categories, fields.categories_of),
+)
+SPOILT = (b"", b" ", b"{", b"[1]", b"null", b'{"id": 1, "score": NaN}', b'{"id": 1, "score": 1e999}', b"\xff", b"{}")
+lines = st.one_of(rows.map(orjson.dumps), rows.map(orjson.dumps), st.sampled_from(SPOILT))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(lines, min_size=1, max_size=20), st.sampled_from([b"\n", b"\r\n"]), st.booleans(), st.booleans())
+def test_rows_taken_together_are_those_taken_one_by_one(tmp_path_factory, lines, end, mark, whole):
+    path = tmp_path_factory.getbasetemp() / "together.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" * mark + end.join(lines) + end * whole)
+    found = []
+    for many in (256, 3, 1):
+        piece = Piece(path, 0, path.stat().st_size, Taking(None, "score", "score"), len(lines), many)
+        found.append(read_piece(piece))
+    assert found[0] == found[1] == found[2]
+
+
+def or_error(ask):
+    try:
+        return ask()
+    except DataError:
+        return "a row is bad"
+
+
+@settings(max_examples=300)
+@given(st.lists(rows, min_size=1, max_size=3))
+def test_columns_are_what_each_row_says(rows):
+    keys = or_error(lambda: list(zip(*fieldcolumns.keys(rows), strict=True)))
+    assert keys == or_error(lambda: [fields.key_of(row) for row in rows])
+    for metric in ("score", "correct"):
+        graded = [{**row, "correct": row["score"]} for row in rows]
+        grades = or_error(lambda: list(zip(*fieldcolumns.grades(graded, metric), strict=True)))  # noqa: B023
+        assert grades == or_error(lambda: [fields.grade_of(row, metric) for row in graded])  # noqa: B023
+    for column, of_row in COLUMNS:
+        assert or_error(lambda: column(rows)) == or_error(lambda: list(map(of_row, rows)))  # noqa: B023
+
+
+@given(st.lists(texts, max_size=8))
+def test_words_of_many_texts_are_those_of_each(many):
+    letters, space = "[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]", "[\u3000-\u303f\uff00-\uff0f\uff1a-\uff20]"
+    plain = [len(re.sub(space, " ", re.sub(f"({letters})", r" \1 ", text)).split()) for text in many]
+    assert count_words([text.encode("utf-8", "surrogatepass") for text in many]) == plain
+    assert [words(text) for text in many] == plain
+
+
+def test_every_character_is_a_word_a_part_of_one_or_space():
+    letter, space = (
+        re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"),
+        re.compile("[\u3000-\u303f\uff00-\uff0f\uff1a-\uff20]"),
+    )
+    every = [
+        chr(code) for code in (*range(0x3200), *range(0xAB00, 0xAC10), *range(0xD700, 0xD810), *range(0xFE00, 0x10010))
+    ]
+    plain = [3 if letter.match(one) else 2 if space.match(one) or one.isspace() else 1 for one in every]
+    assert count_words([f"a{one}b".encode("utf-8", "surrogatepass") for one in every]) == plain
+
+
+@given(st.lists(texts, max_size=8))
+def test_refusals_among_many_answers_are_those_of_each(many):
+    assert list(refusals(many)) == [row for row, text in enumerate(many) if refuses(text)]
+
+
+@given(st.lists(st.tuples(st.none() | texts, st.none() | st.just("x"), st.sampled_from([None, "", "stop", "length"]))))
+def test_forms_of_many_answers_are_those_of_each(answers):
+    whole = measured(*([answer[place] for answer in answers] for place in range(3)))
+    alone = [measured([text], [error], [reason]) for text, error, reason in answers]
+    assert list(whole.words) == [form.words[0] for form in alone]
+    assert list(whole.marks) == [form.marks[0] for form in alone]
+    assert list(whole.prints) == fingerprints([text for text, _, _ in answers]) == [form.prints[0] for form in alone]
