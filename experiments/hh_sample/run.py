@@ -20,12 +20,15 @@ HERE = Path(__file__).parent
 TEST = 200
 LONGEST = 800  # characters of a prompt that is asked: the model reads 512 tokens
 ALIGNMENTS = {
-    "dpo": ["--algorithm", "dpo", "--constraint.gate", "off"],
-    "dpo_kd": ["--algorithm", "dpo", "--constraint.gate", "always"],
-    "dpo_flipguard": ["--algorithm", "dpo"],
-    "kto": ["--algorithm", "kto"],
-    "ipo": ["--algorithm", "ipo"],
-    "simpo": ["--algorithm", "simpo"],
+    "dpo": ["align.yaml", "--constraint.gate", "off"],
+    "dpo_kd": ["align.yaml", "--constraint.gate", "always"],
+    "dpo_flipguard": ["align.yaml"],
+    "kto": ["align.yaml", "--algorithm", "kto"],
+    "ipo": ["align.yaml", "--algorithm", "ipo"],
+    "simpo": ["align.yaml", "--algorithm", "simpo"],
+    "ppo": ["ppo.yaml", "--constraint.gate", "off"],
+    "ppo_kd": ["ppo.yaml", "--constraint.gate", "always"],
+    "ppo_flipguard": ["ppo.yaml"],
 }
 
 
@@ -40,8 +43,8 @@ def main() -> None:
     flipguard("train", "sft.yaml", "--resume")
     flipguard("train", "reward.yaml", "--resume")
     answer("sft")
-    for name, overrides in ALIGNMENTS.items():
-        flipguard("train", "align.yaml", *overrides, "--trainer.output_dir", f"work/runs/{name}", "--resume")
+    for name, recipe in ALIGNMENTS.items():
+        flipguard("train", *recipe, "--trainer.output_dir", f"work/runs/{name}", "--resume")
         answer(name)
         judged, answers = f"work/judged/{name}.jsonl", ("work/answers/sft.jsonl", f"work/answers/{name}.jsonl")
         flipguard(
