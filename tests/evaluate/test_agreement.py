@@ -1,6 +1,7 @@
 """Judges side by side: coefficients against statsmodels, brute force and a published example; then through compare."""
 
 import gzip
+import random
 from collections import Counter
 from itertools import permutations
 from pathlib import Path
@@ -15,6 +16,7 @@ from statsmodels.stats.inter_rater import cohens_kappa
 from flipguard.errors import DataError
 from flipguard.evaluate.agreement import agreement, cohen, krippendorff
 from flipguard.evaluate.compare import Options, compare_files
+from flipguard.evaluate.sampling import Sampling
 
 LLMBAR = Path(__file__).parents[3] / "shared" / "data" / "preferences" / "llmbar_419_with_judges.jsonl.gz"
 needs_llmbar = pytest.mark.skipif(not LLMBAR.exists(), reason="the public data sets are not beside this project")
@@ -154,3 +156,28 @@ def test_six_judges_of_llmbar_in_both_orders_stand_side_by_side(write):
     assert 0 < found.krippendorff.low < found.krippendorff.high < 1
     kappas = {frozenset((couple.first, couple.second)): couple.kappa for couple in found.couples}
     assert kappas[frozenset(("ChatGPT", "ChatGPT-0301"))].low > kappas[frozenset(("ChatGPT", "Falcon"))].high
+
+
+def test_prompts_graded_three_times_over_agree_no_more_surely_than_once():
+    rng = random.Random(4)
+    names = ["negative_flip", "positive_flip", "tie"]
+    first = [rng.choice(names) for _ in range(200)]
+    second = [one if rng.random() < 0.7 else rng.choice(names) for one in first]
+    keys = [(i, 0) for i in range(200)]
+    once = agreement({name: dict(zip(keys, said, strict=True)) for name, said in (("a", first), ("b", second))})
+    thrice = {
+        name: {(i, copy): one for i, one in enumerate(outcomes) for copy in range(3)}
+        for name, outcomes in (("a", first), ("b", second))
+    }
+    found, naive = agreement(thrice, how=Sampling(clusters=True)), agreement(thrice)
+    for theirs, ours, wrong in (
+        (once.couples[0].kappa, found.couples[0].kappa, naive.couples[0].kappa),
+        (once.krippendorff, found.krippendorff, naive.krippendorff),
+    ):
+        assert ours.value == pytest.approx(theirs.value, abs=0.01)
+        assert ours.high - ours.low == pytest.approx(theirs.high - theirs.low, rel=0.05)
+        assert wrong.high - wrong.low < 0.7 * (ours.high - ours.low)
+    assert found.unanimous.over == found.judges[0].nfr.over == found.couples[0].agreed.over == "clusters"
+    own = {(i, copy): (i, copy) for i in range(200) for copy in range(3)}
+    apart = agreement(thrice, how=Sampling(clusters=True), clusters=own)
+    assert apart == naive, "clusters of one pair each are no clusters"

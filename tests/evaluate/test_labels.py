@@ -2,6 +2,7 @@
 
 import math
 import random
+from statistics import stdev
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from flipguard.errors import DataError
 from flipguard.evaluate.compare import Options, compare_files
 from flipguard.evaluate.comparison import Answer, Pair
 from flipguard.evaluate.labels import Table, correct, prediction_powered, read_labels, rogan_gladen
+from flipguard.evaluate.sampling import Sampling
 from flipguard.evaluate.stats import lower_bound, upper_bound, wilson
 
 CELLS = st.builds(Table, *[st.integers(0, 40)] * 4).filter(lambda table: table.n >= 2)
@@ -166,3 +168,35 @@ def test_compare_shows_the_corrected_rate_beside_the_judged_one(write):
     assert (labels.n, labels.invented, labels.missed, labels.method) == (30, 5, 0, "prediction-powered")
     assert labels.nfr.value == pytest.approx(1 / 6)
     assert labels.nfr.low < labels.nfr.value < labels.nfr.high
+
+
+def test_answers_said_three_times_over_tell_no_more_than_once():
+    """Three copies of each pair, one cluster: the interval is that of single pairs, not the root of three narrower."""
+    rng = random.Random(2)
+    outcomes = ["negative_flip" if rng.random() < 0.3 else "tie" for _ in range(400)]
+    people = [("tie" if one == "negative_flip" else "negative_flip") if rng.random() < 0.2 else one for one in outcomes]
+    once = correct(pairs_of(*outcomes), {(i, 0): people[i] for i in range(150)})
+    thrice = [Pair(i, copy, Answer(), Answer(), one) for i, one in enumerate(outcomes) for copy in range(3)]
+    labels = {(i, copy): people[i] for i in range(150) for copy in range(3)}
+    found = correct(thrice, labels, how=Sampling(clusters=True))
+    assert (found.method, once.method) == ("prediction-powered", "prediction-powered")
+    assert found.nfr.value == pytest.approx(once.nfr.value, abs=1e-3)
+    assert found.nfr.high - found.nfr.low == pytest.approx(once.nfr.high - once.nfr.low, rel=0.03)
+    assert found.rogan_gladen.value == once.rogan_gladen.value
+    resampled = []
+    for _ in range(300):
+        drawn = [rng.randrange(400) for _ in range(400)]
+        pairs, asked = (
+            pairs_of(*(outcomes[i] for i in drawn)),
+            {(at, 0): people[i] for at, i in enumerate(drawn) if i < 150},
+        )
+        resampled.append(correct(pairs, asked).rogan_gladen.value)
+    assert found.rogan_gladen.high - found.rogan_gladen.low == pytest.approx(2 * 1.96 * stdev(resampled), rel=0.15)
+    for name in ("sensitivity", "specificity", "judged"):
+        ours, theirs = getattr(found, name), getattr(once, name)
+        assert ours.over == "clusters"
+        assert ours.high - ours.low == pytest.approx(theirs.high - theirs.low, rel=0.15)
+    alone = correct(thrice, {key: thrice[3 * key[0]].outcome for key in labels}, how=Sampling(clusters=True))
+    plain = correct(thrice, {key: thrice[3 * key[0]].outcome for key in labels})
+    assert (alone.method, alone.nfr.value) == ("labels alone", plain.nfr.value)
+    assert alone.nfr.high - alone.nfr.low > 1.5 * (plain.nfr.high - plain.nfr.low)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -22,6 +22,7 @@ from flipguard.evaluate.comparison import Outcome, Pair, Proportion
 from flipguard.evaluate.intake import Intake
 from flipguard.evaluate.pairs import Pairs
 from flipguard.evaluate.runs import Judged, Key, Run
+from flipguard.evaluate.sampling import INDEPENDENT, Sampling
 from flipguard.evaluate.stats import proportion
 from flipguard.files import read_jsonl
 
@@ -69,27 +70,72 @@ class Agreement:
     krippendorff: Coefficient | None
 
 
-def agreement(judges: Mapping[str, Outcomes], alpha: float = 0.05) -> Agreement:
+def agreement(
+    judges: Mapping[str, Outcomes],
+    alpha: float = 0.05,
+    how: Sampling = INDEPENDENT,
+    clusters: Mapping[Key, Hashable] | None = None,
+) -> Agreement:
     """Rates of each judge and agreement between them.
 
     Args:
         judges: outcomes by name of the judge, the compared one first; invalid pairs left out.
         alpha: error of the intervals.
+        how: whether pairs share clusters; then all intervals are over these.
+        clusters: what each pair belongs to; one that is not named, to its prompt.
     """
     units: dict[Key, list[Outcome]] = {}
     for outcomes in judges.values():
         for key, outcome in outcomes.items():
             units.setdefault(key, []).append(outcome)
-    shared = [values for values in units.values() if len(values) > 1]
+    shared = {key: values for key, values in units.items() if len(values) > 1}
+    same = [key for key, values in shared.items() if len(set(values)) == 1]
+    panel = _Panel(judges, alpha, how, clusters or {})
     return Agreement(
         judges=tuple(
-            Judge(name, *(_rate(outcomes, kind, alpha) for kind in ("negative_flip", "positive_flip")))
-            for name, outcomes in judges.items()
+            Judge(name, *(panel.rate(name, kind) for kind in ("negative_flip", "positive_flip"))) for name in judges
         ),
-        couples=tuple(_couple(one, other, alpha) for one, other in combinations(judges.items(), 2)),
-        unanimous=proportion(sum(len(set(values)) == 1 for values in shared), len(shared), alpha),
-        krippendorff=krippendorff(shared, alpha),
+        couples=tuple(panel.couple(first, second) for first, second in combinations(judges, 2)),
+        unanimous=panel.share(same, [*shared], "unanimous"),
+        krippendorff=panel.krippendorff(shared),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """The judges, and how their pairs were drawn."""
+
+    judges: Mapping[str, Outcomes]
+    alpha: float
+    how: Sampling
+    clusters: Mapping[Key, Hashable]
+
+    def share(self, hits: Sequence[Key], keys: Sequence[Key], name: str) -> Proportion:
+        exact = proportion(len(hits), len(keys), self.alpha)
+        return self.how.over(exact, self._groups(hits), self._groups(keys), name) if self.how.clusters else exact
+
+    def rate(self, name: str, kind: str) -> Proportion:
+        outcomes = self.judges[name]
+        return self.share([key for key, outcome in outcomes.items() if outcome == kind], [*outcomes], f"{name} {kind}")
+
+    def couple(self, first: str, second: str) -> Couple:
+        left, right = self.judges[first], self.judges[second]
+        both = [key for key in left if key in right]
+        cells = [(left[key], right[key]) for key in both]
+        agreed = self.share([key for key in both if left[key] == right[key]], both, f"{first} {second}")
+        error = self.how.error(self._groups(both), cells, lambda table: _value(cohen(table)))
+        return Couple(first, second, agreed, self._over(cohen(Counter(cells), self.alpha), error))
+
+    def krippendorff(self, units: Mapping[Key, Sequence[Outcome]]) -> Coefficient | None:
+        kinds = [tuple(sorted(values)) for values in units.values()]
+        error = self.how.error(self._groups([*units]), kinds, _alpha_of)
+        return self._over(krippendorff(units.values(), self.alpha), error)
+
+    def _groups(self, keys: Sequence[Key]) -> list[Hashable]:
+        return [self.clusters.get(key, ("id", key[0])) for key in keys]
+
+    def _over(self, told: Coefficient | None, error: float | None) -> Coefficient | None:
+        return told if told is None or error is None else _around(told.value, error, self.alpha)
 
 
 def cohen(table: Mapping[tuple[str, str], int], alpha: float = 0.05) -> Coefficient | None:
@@ -199,17 +245,6 @@ def _outcomes(pairs: Iterable[Pair]) -> Outcomes:
     return {key: outcome for key, outcome in columns if outcome != "invalid"}
 
 
-def _rate(outcomes: Outcomes, kind: str, alpha: float) -> Proportion:
-    return proportion(sum(outcome == kind for outcome in outcomes.values()), len(outcomes), alpha)
-
-
-def _couple(one: tuple[str, Outcomes], other: tuple[str, Outcomes], alpha: float) -> Couple:
-    (first, left), (second, right) = one, other
-    table: Counter[tuple[str, str]] = Counter((outcome, right[key]) for key, outcome in left.items() if key in right)
-    same = sum(count for (this, that), count in table.items() if this == that)
-    return Couple(first, second, proportion(same, table.total(), alpha), cohen(table, alpha))
-
-
 def _apart(unit: Counter[str]) -> float:
     """Ordered pairs of different values within a unit, each value weighing one in all."""
     size = unit.total()
@@ -221,6 +256,20 @@ def _alpha(apart: float, totals: Iterable[int]) -> float | None:
     n = sum(counts)
     by_chance = n * n - sum(count * count for count in counts)
     return None if by_chance == 0 else 1.0 - apart * (n - 1) / by_chance
+
+
+def _value(told: Coefficient | None) -> float | None:
+    return None if told is None else told.value
+
+
+def _alpha_of(kinds: Mapping[tuple[str, ...], int]) -> float | None:
+    """Krippendorff's alpha of units by what they hold, and how many hold it."""
+    totals, apart = Counter[str](), 0.0
+    for values, times in kinds.items():
+        unit = Counter(values)
+        apart += times * _apart(unit)
+        totals.update({name: times * count for name, count in unit.items()})
+    return _alpha(apart, totals.values())
 
 
 def _around(value: float, error: float, alpha: float) -> Coefficient:

@@ -14,17 +14,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from statistics import NormalDist
 from typing import Literal
 
 from flipguard.errors import DataError, choose, shown
+from flipguard.evaluate.bootstrap import cluster_of
 from flipguard.evaluate.comparison import Outcome, Pair, Proportion
 from flipguard.evaluate.fields import key_of
 from flipguard.evaluate.outcomes import OUTCOMES
 from flipguard.evaluate.runs import Key
+from flipguard.evaluate.sampling import INDEPENDENT, Sampling
 from flipguard.evaluate.stats import lower_bound, proportion, upper_bound
 from flipguard.files import read_jsonl
 from flipguard.records import Row
@@ -96,40 +99,99 @@ def read_labels(path: Path) -> dict[Key, Outcome]:
     return labels
 
 
-def correct(pairs: Iterable[Pair], labels: Mapping[Key, Outcome], alpha: float = 0.05) -> Labels:
+Cell = tuple[bool, bool | None]  # a negative flip by the judge; by people, None where nobody was asked
+
+
+def correct(
+    pairs: Iterable[Pair], labels: Mapping[Key, Outcome], alpha: float = 0.05, how: Sampling = INDEPENDENT
+) -> Labels:
     """The NFR that people would have found, from the judged `pairs` and the `labels` of some of them.
+
+    Args:
+        pairs: matched pairs; invalid ones are left out.
+        labels: what people said, by id and repeat.
+        alpha: error of the intervals.
+        how: whether pairs share clusters; then all intervals are over these.
 
     Raises:
         DataError: fewer than two labels belong to a valid pair.
     """
-    cells: Counter[tuple[bool, bool]] = Counter()
-    rest: Counter[bool] = Counter()
-    for pair in pairs:
-        if pair.outcome == "invalid":
-            continue
-        judged, label = pair.outcome == "negative_flip", labels.get((pair.id, pair.repeat))
-        if label is None:
-            rest[judged] += 1
-        else:
-            cells[judged, label == "negative_flip"] += 1
-    table = Table(cells[True, True], cells[False, True], cells[True, False], cells[False, False])
+    valid = [pair for pair in pairs if pair.outcome != "invalid"]
+    cells = [_cell(pair, labels) for pair in valid]
+    table, flagged, rest = _counted(Counter(cells))
     if table.n < 2:
         raise DataError(f"--labels: {table.n} of {len(labels):,} labels belong to a valid pair. Check the ids.")
-    flagged, n = table.found + table.invented + rest[True], table.n + rest.total()
-    nfr, method, weight = _choose_estimate(table, rest[True], rest.total(), alpha)
-    return Labels(
+    nfr, method, weight = _choose_estimate(table, flagged, rest, alpha)
+    judged = table.found + table.invented + flagged
+    plain = Labels(
         n=table.n,
         unused=len(labels) - table.n,
         missed=table.missed,
         invented=table.invented,
         sensitivity=proportion(table.found, table.found + table.missed, alpha),
         specificity=proportion(table.neither, table.neither + table.invented, alpha),
-        judged=proportion(flagged, n, alpha),
+        judged=proportion(judged, len(cells), alpha),
         nfr=nfr,
         method=method,
         weight=weight,
-        rogan_gladen=rogan_gladen(table, flagged, n, alpha),
+        rogan_gladen=rogan_gladen(table, judged, len(cells), alpha),
     )
+    return _over_clusters(plain, [cluster_of(pair) for pair in valid], cells, alpha, how) if how.clusters else plain
+
+
+def _over_clusters(
+    plain: Labels, groups: Sequence[Hashable], cells: Sequence[Cell], alpha: float, how: Sampling
+) -> Labels:
+    """The same estimates with intervals over clusters: resampled shares, jackknifed corrections."""
+
+    def share(exact: Proportion, hit: Cell, among: Callable[[Cell], bool], name: str) -> Proportion:
+        rows = [(group, cell) for group, cell in zip(groups, cells, strict=True) if among(cell)]
+        hits = [group for group, cell in rows if cell == hit]
+        return how.over(exact, hits, [group for group, _ in rows], name)
+
+    def around(told: Corrected, estimate: Callable[[Table, int, int], Corrected | None]) -> Corrected:
+        error = how.error(groups, cells, lambda counts: _value(estimate(*_counted(counts))))
+        return told if error is None else _around(told.value, error**2, alpha)
+
+    nfr, rogan = plain.nfr, plain.rogan_gladen
+    if plain.method == "prediction-powered":
+        nfr = around(nfr, lambda table, flagged, rest: prediction_powered(table, flagged, rest)[0] if rest else None)
+    else:
+        people = [cell[1] for cell in cells if cell[1] is not None]
+        asked = [group for group, cell in zip(groups, cells, strict=True) if cell[1] is not None]
+        flips = [group for group, label in zip(asked, people, strict=True) if label]
+        found = how.over(proportion(len(flips), len(people), alpha), flips, asked, "labels")
+        nfr = replace(nfr, low=found.low, high=found.high) if found.over == "clusters" else nfr
+    if rogan is not None:
+        rogan = around(
+            rogan,
+            lambda table, flagged, rest: rogan_gladen(table, table.found + table.invented + flagged, table.n + rest),
+        )
+    flagged = [group for group, cell in zip(groups, cells, strict=True) if cell[0]]
+    return replace(
+        plain,
+        sensitivity=share(plain.sensitivity, (True, True), lambda cell: cell[1] is True, "sensitivity"),
+        specificity=share(plain.specificity, (False, False), lambda cell: cell[1] is False, "specificity"),
+        judged=how.over(plain.judged, flagged, groups, "judged"),
+        nfr=nfr,
+        rogan_gladen=rogan,
+    )
+
+
+def _value(told: Corrected | None) -> float | None:
+    return None if told is None else told.value
+
+
+def _cell(pair: Pair, labels: Mapping[Key, Outcome]) -> Cell:
+    label = labels.get((pair.id, pair.repeat))
+    return pair.outcome == "negative_flip", None if label is None else label == "negative_flip"
+
+
+def _counted(cells: Mapping[Cell, int]) -> tuple[Table, int, int]:
+    """The labelled pairs; of the others, how many the judge flagged, and how many there are."""
+    counts = {cell: cells.get(cell, 0) for cell in product((True, False), (True, False, None))}
+    table = Table(counts[True, True], counts[False, True], counts[True, False], counts[False, False])
+    return table, counts[True, None], counts[True, None] + counts[False, None]
 
 
 def prediction_powered(table: Table, flagged: int, rest: int, alpha: float = 0.05) -> tuple[Corrected, float]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from flipguard.evaluate.bootstrap import Bounds, bounds, cluster_of, clustered, resample
 from flipguard.evaluate.comparison import Comparison, Pair, Proportion, Slice, Test
 from flipguard.evaluate.pairs import Part
 from flipguard.evaluate.permutation import signs, stream
 from flipguard.evaluate.stats import mcnemar, proportion
+
+Estimate = Callable[[Counter[Any]], float | None]
+"""A number from how many rows count as what; None where they cannot tell it."""
 
 SLICE_DRAWS = 999  # there may be many categories
 
@@ -32,10 +37,12 @@ class Sampling:
     def share(self, hits: Collection[Pair], pairs: Collection[Pair], name: str) -> Proportion:
         """The share of `pairs` that are `hits`; `name` tells its random numbers from those of other shares."""
         exact = proportion(len(hits), len(pairs), self.alpha)
-        if not self.clusters:
-            return exact
-        sizes, counts = Counter(_groups(pairs)), Counter(_groups(hits))
-        if len(sizes) == len(pairs):
+        return self.over(exact, _groups(hits), _groups(pairs), name) if self.clusters else exact
+
+    def over(self, exact: Proportion, hits: Sequence[Hashable], rows: Sequence[Hashable], name: str) -> Proportion:
+        """`exact` with its uncertainty over the clusters that `rows` belong to, some of them `hits`."""
+        sizes, counts = Counter(rows), Counter(hits)
+        if not self.clusters or len(sizes) == len(rows):
             return exact
         clusters = [(size, counts[cluster], 0) for cluster, size in sizes.items()]
         draws = list(resample(clusters, stream(self.seed, name), SLICE_DRAWS))
@@ -49,6 +56,30 @@ class Sampling:
             if len(nets) < len(more) + len(less):
                 return signs(list(nets.values()), stream(self.seed, name)), "signs of clusters"
         return mcnemar(len(less), len(more)), "exact McNemar"
+
+    def error(self, groups: Sequence[Hashable], cells: Sequence[Hashable], estimate: Estimate) -> float | None:
+        """Standard error over clusters of what `estimate` makes of counts, by the jackknife; None without clusters.
+
+        Each cluster is left out once (Efron, The Jackknife, 1982); where the rest tells nothing, the whole stands in.
+
+        Args:
+            groups: what each row belongs to.
+            cells: what each row counts as.
+            estimate: from how many rows count as what.
+        """
+        if not self.clusters or len(set(groups)) == len(groups) or (whole := estimate(Counter(cells))) is None:
+            return None
+        parts: dict[Hashable, Counter[Hashable]] = {}
+        for group, cell in zip(groups, cells, strict=True):
+            parts.setdefault(group, Counter())[cell] += 1
+        if len(parts) < 2:
+            return None
+        total, without = Counter(cells), []
+        for part in parts.values():
+            left = estimate(total - part)
+            without.append(whole if left is None else left)
+        mean = math.fsum(without) / len(without)
+        return math.sqrt(math.fsum((one - mean) ** 2 for one in without) * (len(without) - 1) / len(without))
 
 
 INDEPENDENT = Sampling()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flipguard.evaluate import refusals, shifts
 from flipguard.evaluate.agreement import Agreement, agreement, beside
-from flipguard.evaluate.bootstrap import clustered
+from flipguard.evaluate.bootstrap import cluster_of, clustered
 from flipguard.evaluate.change import change, means
 from flipguard.evaluate.companions import Files
 from flipguard.evaluate.comparison import Comparison, Pair
@@ -57,8 +57,8 @@ def measure(
         refusals=refusals.count(pairs, options.refusal_detector, how=how),
         shifts=shifts.measure(pairs, how),
         sequential=decide_early(pairs, options.max_nfr, alpha, files.arrived) if options.sequential else None,
-        agreement=_agreement(pairs, files, options),
-        labels=None if files.labels is None else correct(pairs, files.labels, alpha),
+        agreement=_agreement(pairs, files, options, how),
+        labels=None if files.labels is None else correct(pairs, files.labels, alpha, how),
     )
 
 
@@ -70,7 +70,9 @@ def _severity(comparison: Comparison, pairs: Sequence[Pair], seed: int) -> dict[
     return comparison.severity | ({"bounds": None} if told is None else asdict(told))
 
 
-def _agreement(pairs: Sequence[Pair], files: Files, options: Options) -> Agreement | None:
+def _agreement(pairs: Sequence[Pair], files: Files, options: Options, how: Sampling) -> Agreement | None:
     if not files.judges:
         return None
-    return agreement(beside(pairs, files.base, [run for _, run in files.judges], options.margin), options.alpha)
+    judged = beside(pairs, files.base, [run for _, run in files.judges], options.margin)
+    clusters = {(pair.id, pair.repeat): cluster_of(pair) for pair in pairs} if how.clusters else None
+    return agreement(judged, options.alpha, how, clusters)
