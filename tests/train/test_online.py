@@ -15,6 +15,7 @@ from trl import RLOOConfig, RLOOTrainer
 
 from flipguard.errors import FlipGuardError, RecipeError
 from flipguard.integrations.trl import GuardedRLOOConfig, GuardedRLOOTrainer, rollouts
+from flipguard.train.data_report import check_data
 from flipguard.train.distance import Distance
 from flipguard.train.run import train
 
@@ -332,3 +333,23 @@ def test_whole_distributions_are_held_against_the_frozen_reference(online, monke
     assert all(torch.allclose(ours, by_hand, atol=1e-5) for ours, by_hand in found)
     assert steps[0]["flip/constraint_loss"] == pytest.approx(0, abs=1e-5), "π is π_0"
     assert max(step["flip/constraint_loss"] for step in steps) > 1e-3
+
+
+def test_answers_that_are_masked_because_they_were_cut_are_no_targets(online):
+    """Here all are; the guard still pulls towards what π_0 said better."""
+    cut = {"max_new_tokens": 2, "samples": 2}
+    masked = {"mask_truncated_completions": True}
+    steps = history(train(online(rollout=cut, loss=masked, constraint={"gate": "always", "gamma": 0.5})).path)
+    assert all(step["completions/clipped_ratio"] > 0.5 for step in steps)
+    assert max(step["flip/constraint_loss"] for step in steps) > 0
+
+
+def test_check_data_speaks_of_prompts_and_of_the_room_for_answers(online, tmp_path):
+    recipe = online(rollout={"max_new_tokens": 62})
+    rows = [{"prompt": said} for said in ("w1 w2 w3", " ", 3, "w1")]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = check_data(recipe)
+    (part,) = report.sources
+    assert (part.format, part.trained_on, part.beyond_context) == ("prompts", 2, [0])
+    assert {finding.fault: finding.rows for finding in part.findings} == {"malformed": [2], "empty_prompt": [1]}
+    assert not report.trainable

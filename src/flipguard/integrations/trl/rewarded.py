@@ -67,6 +67,10 @@ class Rewarded(ABC):
     def sampled(self, prompts: list[Any]) -> tuple[list[list[int]], list[Any]]:
         """What the model says to `prompts` now: token ids, and texts or messages."""
 
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)  # type: ignore[misc]
+        self.accelerator.wait_for_everyone()  # type: ignore[attr-defined]  # what makes a checkpoint whole comes after
+
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         return EpochOrder(super()._get_train_sampler(dataset), self)  # type: ignore[misc]
 
