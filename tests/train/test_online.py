@@ -353,3 +353,8 @@ def test_check_data_speaks_of_prompts_and_of_the_room_for_answers(online, tmp_pa
     assert (part.format, part.trained_on, part.beyond_context) == ("prompts", 2, [0])
     assert {finding.fault: finding.rows for finding in part.findings} == {"malformed": [2], "empty_prompt": [1]}
     assert not report.trainable
+
+
+def test_an_online_run_that_diverges_is_one_line(online):
+    with pytest.raises(RecipeError, match="training diverged"):
+        train(online(trainer=TRAINER | {"learning_rate": 1e30}))

@@ -31,7 +31,7 @@ from flipguard.train.distance import distance_of
 from flipguard.train.prompts import PromptData, read_prompts
 from flipguard.train.recipe import Recipe
 from flipguard.train.speed import check_causal
-from flipguard.train.starting import opened_reward, refused, tokenizer_and_model, train_and_eval
+from flipguard.train.starting import check_finite, opened_reward, refused, tokenizer_and_model, train_and_eval
 from flipguard.train.strength import Strength
 from flipguard.train.together import agreed
 
@@ -73,7 +73,7 @@ def online(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, PromptData]
         trainer.remove_callback(ProgressCallback)
         _steer(trainer, recipe, strength)
         trainer.guard.distance = distance
-        trainer.add_callback(Steering(trainer.guard, strength, scorer))
+        trainer.add_callback(Steering(trainer.guard, strength, scorer, place))
         trainer.guard.beside = _identity(recipe, scorer, [data, evaluation])
         _make_cache(arguments)
     trainer.guard.ask_reference(trainer)
@@ -115,12 +115,14 @@ def _text(answer: Any) -> str:
 class Steering(TrainerCallback):
     """Gives the guard the gamma of each step, and tells at the end how the answers were graded."""
 
-    def __init__(self, guard: Any, strength: Strength, scorer: Scorer) -> None:
-        self.guard, self.strength, self.scorer = guard, strength, scorer
+    def __init__(self, guard: Any, strength: Strength, scorer: Scorer, place: str) -> None:
+        self.guard, self.strength, self.scorer, self.place = guard, strength, scorer, place
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - framework's
-        """After `strength` has moved it."""
+    def on_step_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:  # noqa: ARG002
+        """After `strength` has moved it; a model that has diverged could not answer."""
         self.guard.gamma = self.strength.gamma
+        with agreed():
+            check_finite(model, self.place)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - framework's
         """What the reader must know of the rewards."""

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import peft
-import torch
 from transformers import PrinterCallback, ProgressCallback, set_seed
 
 from flipguard.errors import ModelError, RecipeError
@@ -39,7 +38,15 @@ from flipguard.train.reward import prepare_tokenizer, reward_trainer
 from flipguard.train.selection import FlipSelection, load_prompts, why
 from flipguard.train.sft import sft_trainer
 from flipguard.train.speed import check_causal, readings_of, slice_tokens
-from flipguard.train.starting import Data, opened_reward, refused, reward_sha256, tokenizer_and_model, train_and_eval
+from flipguard.train.starting import (
+    Data,
+    check_finite,
+    opened_reward,
+    refused,
+    reward_sha256,
+    tokenizer_and_model,
+    train_and_eval,
+)
 from flipguard.train.together import agreed, from_first
 from flipguard.train.unpaired import UnpairedCollator, UnpairedLoss, load_mismatched
 from flipguard.weights import model_folder, weights_sha256
@@ -109,12 +116,7 @@ def _check_trained(trainer: Any, place: str) -> None:
     """A model that took no step, or is no longer finite, is no result."""
     if trainer.state.global_step == 0:
         raise RecipeError(f"{place}: trainer: not one step was taken. Check steps, epochs and the batch size.")
-    broken = [name for name, weight in trainer.model.named_parameters() if not torch.isfinite(weight).all()]
-    if broken:
-        raise RecipeError(
-            f"{place}: training diverged: {len(broken)} weights are not finite, as {broken[0]}. "
-            "Lower trainer.learning_rate, loss.beta or constraint.gamma, and --overwrite."
-        )
+    check_finite(trainer.model, place)
 
 
 def _inputs(recipe: Recipe) -> dict[str, str]:

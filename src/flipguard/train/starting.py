@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
+import torch
+
 from flipguard.errors import ModelError, RecipeError, shown
 from flipguard.functions import find_function, importable_here
 from flipguard.processes import is_first
@@ -27,6 +29,8 @@ class Data(Protocol):
 
 
 D = TypeVar("D", bound=Data)
+LOWER = "Lower trainer.learning_rate, loss.beta or constraint.gamma, and --overwrite."
+UNSAMPLED = "probability tensor contains either"  # what torch says where there is nothing to sample from
 
 
 @contextmanager
@@ -39,6 +43,10 @@ def refused(place: str) -> Iterator[None]:
         raise RecipeError(
             f"{place}: trainer or peft: cannot be done ({type(error).__name__}: {shown(reason, 200)})."
         ) from error
+    except RuntimeError as error:
+        if UNSAMPLED not in str(error):
+            raise
+        raise RecipeError(f"{place}: training diverged: the model's probabilities are not finite. {LOWER}") from error
 
 
 def tokenizer_and_model(recipe: Recipe) -> tuple[Any, Any]:
@@ -62,6 +70,17 @@ def train_and_eval(recipe: Recipe, load: Callable[[Sources], D]) -> tuple[D, D |
         for sources, part in ((recipe.data.train, data), (recipe.data.eval or (), held_out)):
             sys.stderr.write("" if part is None else f"{', '.join(map(str, sources))}: {part.summary()}\n")
     return data, held_out
+
+
+def check_finite(model: Any, place: str) -> None:
+    """Refuse to go on with weights that are not finite.
+
+    Raises:
+        RecipeError: training has diverged.
+    """
+    broken = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
+    if broken:
+        raise RecipeError(f"{place}: training diverged: {len(broken)} weights are not finite, as {broken[0]}. {LOWER}")
 
 
 def reward_sha256(spec: RewardSpec) -> str | None:
