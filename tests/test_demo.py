@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def small_world(monkeypatch):
-    for name, share in (("SFT", 8), ("PREFERENCE", 8), ("TEST", 10), ("VALIDATION", 10)):
+    for name, share in (("SFT", 8), ("PREFERENCE", 8), ("REWARD", 8), ("TEST", 10), ("VALIDATION", 10)):
         counts = {kind: max(1, count // share) for kind, count in getattr(write, name).items()}
         monkeypatch.setattr(write, name, counts)
 
@@ -56,5 +56,7 @@ def test_every_recipe_of_the_sandbox_is_a_recipe(tmp_path):
     gates = {"kd": "always", "flipguard": "flip"}
     for name in write.RECIPES:
         recipe = load_recipe(tmp_path / "world" / "recipes" / f"{name}.yaml")
-        assert recipe.algorithm == name.partition("_")[0]
-        assert recipe.algorithm == "sft" or recipe.constraint.gate == gates.get(name.partition("_")[2], "off")
+        assert recipe.algorithm == name.partition("_")[0].replace("trunk", "sft")
+        assert recipe.algorithm in ("sft", "reward") or recipe.constraint.gate == gates.get(
+            name.partition("_")[2], "off"
+        )

@@ -3,10 +3,12 @@
 sandbox.json                     the seed
 data/sft.jsonl                   demonstrations, helpful to a fault
 data/preference_prompts.jsonl    what to sample preference pairs from
+data/reward_prompts.jsonl        what to sample the reward model's pairs from
 data/validation_prompts.jsonl    what settings are chosen on
 data/test_prompts.jsonl          what the models are compared on; no training row shares a text with it
 model/                           a tiny Llama with random weights, and its tokenizer
-recipes/                         sft, then dpo, dpo_kd, dpo_flipguard; ppo, rloo and grpo likewise
+trunk/                           one of twice the depth, for the reward model
+recipes/                         sft, then dpo, dpo_kd, dpo_flipguard; trunk, reward, then ppo, rloo and grpo likewise
 """
 
 from __future__ import annotations
@@ -25,13 +27,14 @@ import orjson
 from flipguard.errors import DataError
 from flipguard.files import write_bytes, write_jsonl, write_text
 from flipguard.records import Row
+from flipguard.sandbox.model import LAYERS, TRUNK_LAYERS
 from flipguard.sandbox.teacher import demonstrate
 from flipguard.sandbox.world import Kind, Question, Split, draw, prompt_rows, seeded
 
 MARKER = "sandbox.json"
 SCHEMA = "flipguard.sandbox/1"
 RECIPES = (
-    *("sft", "dpo", "dpo_kd", "dpo_flipguard"),
+    *("sft", "dpo", "dpo_kd", "dpo_flipguard", "trunk", "reward"),
     *("ppo", "ppo_kd", "ppo_flipguard"),
     *("rloo", "rloo_kd", "rloo_flipguard", "grpo", "grpo_flipguard"),
 )
@@ -54,6 +57,15 @@ PREFERENCE: dict[Kind, int] = {
     "sensitive": 60,
     "harmful": 2100,
 }
+# Whoever teaches a judge asks about everything. Sorting and reversing are hardest to judge, so they come most often.
+REWARD: dict[Kind, int] = {
+    "sort": 9000,
+    "reverse": 8000,
+    "recall": 1900,
+    "benign": 4500,
+    "sensitive": 1400,
+    "harmful": 2000,
+}
 TEST: dict[Kind, int] = {"sort": 300, "reverse": 300, "recall": 400, "benign": 400, "sensitive": 300, "harmful": 300}
 VALIDATION: dict[Kind, int] = {**TEST, "recall": 380}  # all that this part of the world has
 
@@ -73,9 +85,11 @@ def write_sandbox(out: Path, *, seed: int) -> None:
     _claim(out, marker)
     write_jsonl(out / "data" / "sft.jsonl", _demonstrations(seeded(seed, "sft")))
     _write_prompts(out / "data", "preference", PREFERENCE, "train", seed)
+    _write_prompts(out / "data", "reward", REWARD, "train", seed)
     _write_prompts(out / "data", "validation", VALIDATION, "validation", seed)
     _write_prompts(out / "data", "test", TEST, "test", seed)
-    _write_model(out / "model", seed)
+    _write_model(out / "model", seed, LAYERS)
+    _write_model(out / "trunk", seed, TRUNK_LAYERS)
     for name in RECIPES:
         text = resources.files("flipguard.sandbox").joinpath("recipes", f"{name}.yaml").read_text(encoding="utf-8")
         write_text(out / "recipes" / f"{name}.yaml", string.Template(text).substitute(seed=seed))
@@ -112,7 +126,7 @@ def _demonstration(number: int, question: Question, rng: random.Random) -> Row:
     }
 
 
-def _write_model(folder: Path, seed: int) -> None:
+def _write_model(folder: Path, seed: int, layers: int) -> None:
     """Build the folder beside its place and move it there whole."""
     from flipguard.sandbox.model import build_model
     from flipguard.sandbox.tokenizer import build_tokenizer
@@ -121,7 +135,7 @@ def _write_model(folder: Path, seed: int) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         fresh = Path(temporary) / folder.name
         with _no_progress_bar():
-            build_model(tokenizer, seed=seed).save_pretrained(fresh)
+            build_model(tokenizer, seed=seed, layers=layers).save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
         if folder.exists():
             shutil.rmtree(folder)
