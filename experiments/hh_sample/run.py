@@ -52,9 +52,7 @@ def main() -> None:
             *("--old", answers[0], "--new", answers[1], "--out", judged),
         )
         flipguard("compare", judged, "--out", f"work/report/{name}")
-    offline, online = (
-        [name for name in ALIGNMENTS if name.startswith("ppo") is sampled] for sampled in (False, True)
-    )
+    offline, online = ([name for name in ALIGNMENTS if name.startswith("ppo") is sampled] for sampled in (False, True))
     flipguard("plot", *(f"work/runs/{name}" for name in offline), "--out", "work/curves.png")
     flipguard("plot", *(f"work/runs/{name}" for name in online), "--out", "work/curves_ppo.png")
     flipguard("plot", *(f"work/judged/{name}.jsonl" for name in online), "--out", "work/scatter_ppo.png")
