@@ -55,7 +55,7 @@ def main() -> None:
     offline, online = ([name for name in ALIGNMENTS if name.startswith("ppo") is sampled] for sampled in (False, True))
     flipguard("plot", *(f"work/runs/{name}" for name in offline), "--out", "work/curves.png")
     flipguard("plot", *(f"work/runs/{name}" for name in online), "--out", "work/curves_ppo.png")
-    flipguard("plot", *(f"work/judged/{name}.jsonl" for name in online), "--out", "work/scatter_ppo.png")
+    flipguard("plot", "--scatter", *(f"work/judged/{name}.jsonl" for name in online), "--out", "work/scatter_ppo.png")
 
 
 def flipguard(*words: str) -> None:
