@@ -288,6 +288,18 @@ def test_reference_answers_are_kept_for_later_runs_and_damage_is_noticed(online,
     assert len(asked) == 3
 
 
+def test_a_reward_model_trained_here_rewards_here(online, make_recipe):
+    rewarding = make_recipe("reward", algorithm="reward", trainer=TRAINER)
+    reward = str(train(rewarding).path)
+    trained = train(online(reward={"path": reward, "batch_size": 3, "form": "chat"}))
+    earned = {step["flip/reward_policy"] for step in history(trained.path)}
+    assert len(earned) > 1
+    assert json.loads((trained.path / "flipguard.json").read_text())["inputs"]["reward"]
+    train(rewarding, {"trainer.max_steps": "2"}, overwrite=True)
+    with pytest.raises(RecipeError, match="was trained with another reward than there is now"):
+        train(online(reward={"path": reward, "batch_size": 3, "form": "chat"}), resume=True)
+
+
 def test_another_reward_is_another_run(online, tmp_path):
     recipe = online()
     train(recipe)

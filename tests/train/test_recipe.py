@@ -157,6 +157,8 @@ def test_an_override_is_checked_like_the_file_and_named_like_the_command_line(wr
     assert load_recipe(path, {"model.dtype": "bfloat16"}).model.path.endswith("/m")
     with pytest.raises(RecipeError, match=r"^--constraint.gamma: -2 is not possible"):
         load_recipe(path, {"constraint.gamma": "-2"})
+    with pytest.raises(RecipeError, match=r"^--model\.dtype: --model says 'other'. Say one of the two\."):
+        load_recipe(path, {"model": "other", "model.dtype": "bfloat16"})
     with pytest.raises(RecipeError, match=r"^--constraint.gama: unknown key 'gama'. Did you mean 'gamma'"):
         load_recipe(path, {"constraint.gama": "1"})
 

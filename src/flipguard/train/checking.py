@@ -53,7 +53,9 @@ def override(content: dict[str, Any], overrides: dict[str, str]) -> dict[str, An
         *sections, last = key.split(".")
         place, existing = changed, content
         for section in sections:
-            place = place.setdefault(section, {})
+            if not isinstance(place.setdefault(section, {}), dict):
+                raise RecipeError(f"--{key}: --{section} says {shown(place[section])}. Say one of the two.")
+            place = place[section]
             existing = existing.get(section, {}) if isinstance(existing, dict) else {}
             if isinstance(existing, str) and section in ("model", "reference", "reward"):
                 place.setdefault("path", existing)
