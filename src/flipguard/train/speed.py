@@ -14,7 +14,7 @@ from flipguard.train.batches import Layout
 from flipguard.train.recipe import SpeedSpec
 from flipguard.train.scoring import Scorer, reads_ahead, scorer_for
 
-CPU_SLICE, GPU_SLICE = 1024, 16_384
+CPU_SLICE, GPU_SLICE = 1536, 16_384
 """Tokens of a slice: as many as keep the products efficient. Fewer only cost, more only take memory."""
 
 
