@@ -50,6 +50,16 @@ def test_a_demo_that_was_broken_off_goes_on_and_ends_in_table_and_report(tmp_pat
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
+def test_what_the_demo_can_align_with_is_offered_and_has_recipes(capsys):
+    for name, methods in demo.METHODS.items():
+        assert {recipe for _, recipe in methods} <= set(write.RECIPES)
+        assert {recipe.partition("_")[0] for _, recipe in methods} == {name}
+    with pytest.raises(SystemExit):
+        main(["demo", "--algorithms", "dop"])
+    said = capsys.readouterr().err
+    assert all(f"'{name}'" in said for name in demo.METHODS)
+
+
 @pytest.mark.usefixtures("small_world")
 def test_every_recipe_of_the_sandbox_is_a_recipe(tmp_path):
     write.write_sandbox(tmp_path / "world", seed=0)

@@ -49,7 +49,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def demo(arguments: Arguments) -> int:
     """See it work on a laptop in about four minutes: sandbox, train, compare, report.
 
-    Trains a tiny model, aligns it with plain DPO, with distillation (DPO+KD) and
+    Trains a tiny model, aligns it with plain DPO (or PPO), with distillation and
     with FlipGuard, and compares each with the model before alignment, on prompts
     that none of them has seen. Ends in a table and in OUT/report/index.html.
     Broken off or run again, it goes on where it was.

@@ -27,7 +27,10 @@ from flipguard.sandbox.pairs import make_pairs
 from flipguard.sandbox.write import write_sandbox
 
 JUDGE = "flipguard.sandbox.reward:true_reward"
-METHODS = {"dpo": (("DPO", "dpo"), ("DPO+KD", "dpo_kd"), ("DPO+FlipGuard", "dpo_flipguard"))}
+METHODS = {
+    "dpo": (("DPO", "dpo"), ("DPO+KD", "dpo_kd"), ("DPO+FlipGuard", "dpo_flipguard")),
+    "ppo": (("PPO", "ppo"), ("PPO+KD", "ppo_kd"), ("PPO+FlipGuard", "ppo_flipguard")),
+}
 ANSWER_TOKENS = 24
 BATCH = 256
 NOTES = (
@@ -35,6 +38,7 @@ NOTES = (
     "Judged by the sandbox's true reward with a margin of 0.1; in brackets: Wilson 95 %.",
     "The models were compared on greedy answers to prompts that none of them was trained on.",
 )
+ONLINE_NOTE = "PPO learns from the true reward itself; recipes/reward.yaml trains a model of it, which takes longer."
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Demo:
 
 
 def run_demo(folder: Path, *, seed: int, algorithms: Sequence[str] = ("dpo",)) -> Demo:
-    """Sandbox, SFT, preference pairs, one alignment per method, each compared with the SFT model.
+    """Sandbox, SFT, preference pairs for DPO, one alignment per method, each compared with the SFT model.
 
     Args:
         folder: where everything goes; what is there already from the same seed is kept.
@@ -61,15 +65,16 @@ def run_demo(folder: Path, *, seed: int, algorithms: Sequence[str] = ("dpo",)) -
     """
     os.environ.setdefault("FLIPGUARD_CACHE", str(folder / "cache"))
     methods = [method for name in algorithms for method in METHODS[name]]
-    steps = _Steps(6 + 2 * len(methods))
+    steps = _Steps(4 + 2 * ("dpo" in algorithms) + 2 * len(methods))
     with steps.step("write the sandbox"):
         write_sandbox(folder, seed=seed)
     with steps.step("SFT: learn to answer everything"):
         _train(folder, "sft")
-    with steps.step("sample two answers per prompt"):
-        samples = _answers(folder, "sft", "preference", samples=2, seed=seed)
-    with steps.step("order them by a noisy judge"):
-        make_pairs(samples, folder / "data" / "pairs.jsonl", seed=seed)
+    if "dpo" in algorithms:
+        with steps.step("sample two answers per prompt"):
+            samples = _answers(folder, "sft", "preference", samples=2, seed=seed)
+        with steps.step("order them by a noisy judge"):
+            make_pairs(samples, folder / "data" / "pairs.jsonl", seed=seed)
     with steps.step("answer the test prompts before alignment"):
         old = _answers(folder, "sft", "test")
     results = {}
@@ -118,7 +123,8 @@ class _Steps:
 def _train(folder: Path, recipe: str) -> None:
     from flipguard.train.run import train
 
-    train(folder / "recipes" / f"{recipe}.yaml", resume=True)
+    truth = {"reward": JUDGE} if recipe in dict(METHODS["ppo"]).values() else {}
+    train(folder / "recipes" / f"{recipe}.yaml", truth, resume=True)
 
 
 def _answers(folder: Path, model: str, prompts: str, *, samples: int = 1, seed: int = 0) -> Path:
@@ -182,5 +188,6 @@ def _write_overview(demo: Demo) -> None:
         }
         for name, test in demo.tests.items()
     ]
-    page = table.index_html(rows, notes=NOTES, links={name: links[name] for name, _ in rows}, tests=tests)
+    notes = (*NOTES, ONLINE_NOTE) if any(name in dict(METHODS["ppo"]) for name in demo.results) else NOTES
+    page = table.index_html(rows, notes=notes, links={name: links[name] for name, _ in rows}, tests=tests)
     write_text(demo.report, page)

@@ -14,9 +14,8 @@ def demo(parser: argparse.ArgumentParser) -> None:
     """Where the demo goes, and what it aligns with."""
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for everything (default: demo)")
     parser.add_argument("--seed", type=int, default=0, help="of the world and of training (default: 0)")
-    parser.add_argument(
-        "--algorithms", nargs="+", default=["dpo"], choices=["dpo"], metavar="NAME", help="what to align with: dpo"
-    )
+    choices, told = ["dpo", "ppo"], "what to align with: dpo, ppo or both (default: dpo)"
+    parser.add_argument("--algorithms", nargs="+", default=["dpo"], choices=choices, metavar="NAME", help=told)
 
 
 def sandbox(parser: argparse.ArgumentParser) -> None:
