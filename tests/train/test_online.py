@@ -166,7 +166,7 @@ def test_the_guard_of_the_recipe_is_that_of_the_drop_in_trainer(online, model_fo
 
 def test_a_killed_run_resumes_to_the_same_weights_and_metrics(online, tmp_path):
     constraint = {"gamma": 0.1, "epsilon": 0, "target_flip_rate": 0.1, "adaptive_rate": 0.5}
-    trainer = TRAINER | {"max_steps": 30, "save_steps": 2}
+    trainer = TRAINER | {"max_steps": 16, "save_steps": 2}
     sections = {"trainer": trainer, "constraint": constraint, "algorithm": "grpo"}
     whole = train(online("whole", **sections))
     recipe = online("broken", **sections)
