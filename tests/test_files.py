@@ -82,6 +82,16 @@ def test_what_json_cannot_hold_is_not_written_in_silence():
         to_json({"a": object()})
 
 
+@pytest.mark.parametrize("inner", ["a", "\ud800"])
+def test_what_nests_too_deeply_for_json_is_a_clear_error(inner):
+    for levels in (300, 2_000):
+        value = inner
+        for _ in range(levels):
+            value = [value]
+        with pytest.raises(DataError, match="levels deep"):
+            to_json(value)
+
+
 def test_text_with_a_lone_surrogate_can_be_written(tmp_path):
     write_text(tmp_path / "a.txt", "a\ud800")
     assert (tmp_path / "a.txt").read_text() == "a\ufffd"

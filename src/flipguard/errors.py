@@ -53,6 +53,8 @@ def shown(value: object, limit: int = 60) -> str:
 def choose(unknown: object, choices: Iterable[object]) -> str:
     """The way out of a wrong name: "Did you mean 'gamma'? Choose one of: epsilon, gamma."."""
     names = [str(choice) for choice in choices]
+    if not names:
+        return "There is none."
     near = difflib.get_close_matches(str(unknown), names, n=1)
     hint = f"Did you mean '{near[0]}'? " if near else ""
     return f"{hint}Choose one of: {', '.join(names)}."

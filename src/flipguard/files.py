@@ -85,11 +85,20 @@ def write_jsonl(path: Path, rows: Iterable[Row]) -> None:
 
 
 def to_json(value: Any, option: int | None = None) -> bytes:
-    """`value` as JSON in UTF-8, NaN as null; lone surrogates, which UTF-8 cannot hold, become U+FFFD."""
+    """`value` as JSON in UTF-8, NaN as null; lone surrogates, which UTF-8 cannot hold, become U+FFFD.
+
+    Raises:
+        DataError: it nests deeper than can be written, though it could be read.
+    """
     try:
-        return orjson.dumps(value, option=option)
-    except TypeError:
-        return orjson.dumps(_without_surrogates(value), option=option)
+        try:
+            return orjson.dumps(value, option=option)
+        except TypeError:
+            return orjson.dumps(_without_surrogates(value), option=option)
+    except (TypeError, RecursionError) as error:
+        if "recursion" not in str(error).lower():
+            raise
+        raise DataError("a value nests more than 250 levels deep. Flatten it.") from None
 
 
 def _without_surrogates(value: Any) -> Any:

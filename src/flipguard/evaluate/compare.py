@@ -24,6 +24,8 @@ from flipguard.evaluate.slices import adjusted
 from flipguard.evaluate.tally import Tally, tally
 from flipguard.evaluate.uncertainty import measure
 
+LARGEST = 2**63 - 1  # whole number that JSON readers understand
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -57,10 +59,12 @@ class Options:
             _check_share(name.replace("_", "-"), getattr(self, name))
         if not 0.0 < self.alpha < 0.5:
             raise FlipGuardError(f"--alpha {shown(self.alpha)}: choose a number between 0 and 0.5, 0.05 for 95 %.")
-        if self.skip_bad < 0:
+        if not 0 <= self.skip_bad <= LARGEST:
             raise FlipGuardError(f"--skip-bad {self.skip_bad}: choose how many malformed lines to tolerate, 0 or more.")
-        if self.min_slice < 0:
+        if not 0 <= self.min_slice <= LARGEST:
             raise FlipGuardError(f"--min-slice {self.min_slice}: choose how many pairs a category needs, 0 or more.")
+        if abs(self.seed) > LARGEST:
+            raise FlipGuardError(f"--seed {self.seed}: choose a whole number of at most 64 bits.")
         _check_rule("duplicates", self.duplicates, DUPLICATES)
         _check_rule("changed-targets", self.changed_targets, CHANGED_TARGETS)
         if self.metric is not None and not self.metric.strip():

@@ -106,6 +106,8 @@ def verdicts_of(row: Row) -> tuple[Verdict, ...]:
                 raise DataError(
                     f"'verdicts' has {name} {shown(verdict.get(name))}. {choose(verdict.get(name), choices)}"
                 )
+        if any(isinstance(part, list | dict) for part in verdict.values()):
+            to_json(verdict)  # which will be asked for when the flips are written
     return tuple(value)
 
 

@@ -164,3 +164,29 @@ def test_a_module_that_does_not_exist_is_named(write):
 def test_the_documentation_has_a_line_for_every_format():
     page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
     assert [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")] == list(importers.FORMATS)
+
+
+@pytest.mark.parametrize("named", ["mt_bench_pairs", "inspect_ai"])
+def test_a_format_named_for_a_file_or_folder_without_its_rows_is_one_clear_error(write, named):
+    path = write("run.jsonl", SCORES)
+    with pytest.raises(DataError, match=r"is not of the format|holds no logs"):
+        importers.read(path if named == "mt_bench_pairs" else path.parent, Intake(), named)
+
+
+@pytest.mark.parametrize("levels", [300, 900])
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"id": 1, "score": 1, "reference": X}',
+        '{"id": 1, "old": {}, "new": {}, "verdicts": [{"order": "old_first", "winner": "old", "raw": X}]}',
+        (
+            '{"eval": {}, "status": "success", "samples": '
+            '[{"id": 1, "target": X, "messages": [{"role": "assistant", "content": X}]}]}'
+        ),
+    ],
+)
+def test_what_nests_too_deeply_to_be_written_again_is_refused_when_it_is_read(write, row, levels):
+    path = write("run.jsonl", [])
+    path.write_text(row.replace("X", "[" * levels + "]" * levels) + "\n")
+    with pytest.raises(DataError, match=r"run\.jsonl.* levels deep"):
+        importers.read(path, Intake())

@@ -102,6 +102,8 @@ def _read(source: Source, intake: Intake, format_name: str | None) -> tuple[str,
         return _read_as_it_is(source, intake, format_name)
     except DataError as error:  # names from the file stand in it
         raise DataError("".join(mark if mark.isprintable() else shown(mark)[1:-1] for mark in str(error))) from None
+    except RecursionError:
+        raise DataError(f"{source.path}: a value in it nests hundreds of levels deep. Flatten it.") from None
 
 
 def _read_as_it_is(source: Source, intake: Intake, format_name: str | None) -> tuple[str, Run | Judged]:

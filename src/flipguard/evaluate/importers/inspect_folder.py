@@ -103,6 +103,8 @@ def _log(source: Source, header: Callable[[Source], Row]) -> Log:
 
 
 def _of_one_model(source: Source, logs: list[Log]) -> list[Log]:
+    if not logs:
+        raise DataError(f"{source.path}: holds no logs, .eval or .json. Name the folder that does.")
     models = sorted({log.model for log in logs})
     if source.part is not None and source.part not in models:
         raise DataError(f"{source.path}: holds no log of {shown(source.part)}. {choose(source.part, models)}")

@@ -31,6 +31,8 @@ def read(source: Source, intake: Intake) -> Judged:
     """The verdicts between one old and one new model."""
     if source.part is None:
         names = sorted({str(row[key]) for row in source.rows for key in ("model_1", "model_2") if key in row})
+        if not names:
+            raise DataError(f"{source.path}: is not of the format mt_bench_pairs: {recognise(source)}.")
         raise DataError(
             f"{source.path}: judges {' against '.join(names)}. Which one is the old model? Write "
             f"{source.path.name}#{names[0]}, or {source.path.name}#OLD {source.path.name}#NEW."
