@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
+from operator import eq
 
 from flipguard.errors import DataError, shown
 from flipguard.evaluate.columns import Columns
@@ -118,9 +119,9 @@ def outcomes(old: Columns, new: Columns, *, margin: float) -> list[Outcome]:
             found.append("invalid")
         else:
             found.append(moved(before, after, margin))
-    prints = zip(old.forms().prints, new.forms().prints, strict=True)
-    for row, (one, other) in enumerate(prints):  # texts that seem alike are read where that decides
-        if one == other != NO_TEXT and found[row] in FLIPS and old.completions[row] == new.completions[row]:
+    for row, one in compress(enumerate(old.forms().prints), map(eq, old.forms().prints, new.forms().prints)):
+        # texts that seem alike are read where that decides
+        if one != NO_TEXT and found[row] in FLIPS and old.completions[row] == new.completions[row]:
             found[row] = "tie"
     return found
 

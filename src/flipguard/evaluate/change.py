@@ -49,14 +49,13 @@ def means(pairs: Sequence[Pair]) -> Means | None:
         pairs: matched pairs; invalid ones are left out on both sides.
     """
     table = Pairs.of(pairs)
-    columns = zip(table.old.scores, table.new.scores, table.outcomes, strict=True)
-    grades = [
-        (old, new) for old, new, outcome in columns if outcome != "invalid" and old is not None and new is not None
-    ]
-    if not grades or not all(math.isfinite(old) and math.isfinite(new) for old, new in grades):
+    graded = _graded(table)
+    before, after = (
+        [score for score in compress(side.scores, graded) if score is not None] for side in (table.old, table.new)
+    )
+    if not before or not all(map(math.isfinite, before)) or not all(map(math.isfinite, after)):
         return None
-    before, after = (math.fsum(both[side] for both in grades) / len(grades) for side in (0, 1))
-    return Means(len(grades), before, after)
+    return Means(len(before), math.fsum(before) / len(before), math.fsum(after) / len(after))
 
 
 def change(pairs: Iterable[Pair], alpha: float = 0.05, seed: int = 0) -> Change | None:
@@ -85,10 +84,7 @@ def change(pairs: Iterable[Pair], alpha: float = 0.05, seed: int = 0) -> Change 
 
 def _clusters(pairs: Pairs) -> tuple[list[int], list[float]]:
     """How many valid pairs each cluster has, and the sum of their changes."""
-    valid = [
-        moved is not None and outcome != "invalid"
-        for moved, outcome in zip(pairs.changes(), pairs.outcomes, strict=True)
-    ]
+    valid = _graded(pairs)
     changes = [moved for moved in compress(pairs.changes(), valid) if moved is not None]
     if pairs.independent():
         return [1] * len(changes), changes
@@ -98,6 +94,14 @@ def _clusters(pairs: Pairs) -> tuple[list[int], list[float]]:
         sizes[group] = sizes.get(group, 0) + 1
         sums[group] = sums.get(group, 0.0) + moved
     return list(sizes.values()), list(sums.values())
+
+
+def _graded(pairs: Pairs) -> list[bool]:
+    """Which pairs are valid and have both grades."""
+    return [
+        moved is not None and outcome != "invalid"
+        for moved, outcome in zip(pairs.changes(), pairs.outcomes, strict=True)
+    ]
 
 
 def severity(pairs: Iterable[Pair], margin: float) -> dict[str, Any] | None:
@@ -119,9 +123,9 @@ def severity(pairs: Iterable[Pair], margin: float) -> dict[str, Any] | None:
 
 def flips(pairs: Pairs, margin: float) -> Iterator[tuple[int, float | None]]:
     """Each negative flip: its number, and how far the score fell beyond the margin, None without scores."""
-    for row, outcome in enumerate(pairs.outcomes):
-        if outcome == "negative_flip":
-            yield row, drop(pairs.old.scores[row], pairs.new.scores[row], margin)
+    old, new = pairs.old.scores, pairs.new.scores
+    for row in pairs.where("negative_flip"):
+        yield row, drop(old[row], new[row], margin)
 
 
 def t_quantile(share: float, freedom: int) -> float:

@@ -8,9 +8,11 @@ none of them falls.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, compress, repeat
+from operator import itemgetter
 from random import Random
 from typing import Literal
 
@@ -52,10 +54,9 @@ def depth(pairs: Iterable[Pair], margin: float, alpha: float = 0.05, seed: int =
         seed: of the resampling.
     """
     table = Pairs.of(pairs)
-    valid = [outcome != "invalid" for outcome in table.outcomes]
+    valid = list(map("invalid".__ne__, table.outcomes))
     old, new = (
-        [score for score, sound in zip(side.scores, valid, strict=True) if sound and score is not None]
-        for side in (table.old, table.new)
+        [score for score in compress(side.scores, valid) if score is not None] for side in (table.old, table.new)
     )
     if not old or not new or not math.isfinite(sum(map(abs, chain(old, new)))):
         return None
@@ -68,10 +69,13 @@ def depth(pairs: Iterable[Pair], margin: float, alpha: float = 0.05, seed: int =
 
 def _clusters(table: Pairs, valid: Sequence[bool], margin: float) -> list[Cluster]:
     """The clusters with valid pairs."""
-    groups, sizes, drops = table.groups(), dict[Hashable, int](), dict[Hashable, tuple[float, ...]]()
-    for group, sound in zip(groups, valid, strict=True):
-        if sound:
-            sizes[group] = sizes.get(group, 0) + 1
+    if table.independent():
+        alone: Cluster = (1, ())
+        falls = dict(flips(table, margin))
+        rows = compress(range(len(table)), valid)
+        return [alone if (fall := falls.get(row)) is None else (1, (fall,)) for row in rows]
+    groups, drops = table.groups(), dict[Hashable, tuple[float, ...]]()
+    sizes = Counter(compress(groups, valid))
     for row, fall in flips(table, margin):
         if fall is not None:
             drops[groups[row]] = (*drops.get(groups[row], ()), fall)
@@ -81,7 +85,13 @@ def _clusters(table: Pairs, valid: Sequence[bool], margin: float) -> list[Cluste
 def _fewer(clusters: list[Cluster]) -> list[Cluster]:
     """The clusters, or where very many of them have flips, a part that is as deep as the whole."""
     every = math.ceil(sum(1 for _, drops in clusters if drops) / MOST_FLIPS)
-    return clusters if every < 2 else sorted(clusters, key=lambda cluster: (cluster[1], cluster[0]))[::every]
+    if every < 2:
+        return clusters
+    quiet = Counter(size for size, drops in clusters if not drops)
+    loud = sorted((cluster for cluster in clusters if cluster[1]), key=itemgetter(0))
+    loud.sort(key=itemgetter(1))
+    ordered = (repeat((size, ()), many) for size, many in sorted(quiet.items()))
+    return [*chain.from_iterable(ordered), *loud][::every]
 
 
 def _resampled(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
+from operator import eq
 
 from flipguard.evaluate.comparison import Pair, Proportion
 from flipguard.evaluate.forms import NO_TEXT
@@ -28,10 +30,10 @@ def health(pairs: Iterable[Pair], alpha: float = 0.05) -> Health | None:
     """Count both; None where the files hold neither."""
     table = Pairs.of(pairs)
     identical, retest = _Count(), _Count()
-    prints = zip(table.old.forms().prints, table.new.forms().prints, table.outcomes, strict=True)
+    prints = (table.old.forms().prints, table.new.forms().prints)
     scores = (table.old.scores, table.new.scores)
-    for row, (old, new, outcome) in enumerate(prints):
-        if old != new or old == NO_TEXT or outcome == "invalid":
+    for row, printed in compress(enumerate(prints[0]), map(eq, *prints)):
+        if printed == NO_TEXT or table.outcomes[row] == "invalid":
             continue
         differ = _decided(table.verdicts[row]) if table.verdicts else scores[0][row] != scores[1][row]
         if not differ or table.old.completions[row] == table.new.completions[row]:  # texts are read where that decides

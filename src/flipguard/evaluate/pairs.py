@@ -35,6 +35,7 @@ class Pairs(Sequence[Pair]):
     clusters: Sequence[str | None]
     verdicts: Sequence[tuple[Verdict, ...]] = ()
     _groups: Sequence[int] = ()
+    _changes: Sequence[float | None] = ()
 
     @classmethod
     def of(cls, pairs: Iterable[Pair]) -> Pairs:
@@ -86,20 +87,30 @@ class Pairs(Sequence[Pair]):
     def groups(self) -> Sequence[int]:
         """What each pair belongs to, by number: its cluster, or else its prompt, whose repeats belong together."""
         if len(self._groups) != len(self):
+            names = list(self.ids())
+            if len(set(names)) == len(names) and not any(cluster is not None for cluster in self.clusters):
+                self._groups = range(len(names))
+                return self._groups
             numbers: dict[Hashable, int] = {}
-            names = zip(self.ids(), self.clusters, strict=True)
-            keys = (("id", name) if cluster is None else ("cluster", cluster) for name, cluster in names)
+            named = zip(names, self.clusters, strict=True)
+            keys = (("id", name) if cluster is None else ("cluster", cluster) for name, cluster in named)
             self._groups = [numbers.setdefault(key, len(numbers)) for key in keys]
         return self._groups
 
     def independent(self) -> bool:
         """Whether every pair is a group of its own."""
-        return len(set(self.groups())) == len(self)
+        return isinstance(self.groups(), range) or len(set(self.groups())) == len(self)
 
-    def changes(self) -> Iterator[float | None]:
+    def changes(self) -> Sequence[float | None]:
         """New score minus old one of each pair, None where either is missing."""
-        for before, after in zip(self.old.scores, self.new.scores, strict=True):
-            yield None if before is None or after is None else after - before
+        if len(self._changes) != len(self):
+            both = zip(self.old.scores, self.new.scores, strict=True)
+            self._changes = [None if before is None or after is None else after - before for before, after in both]
+        return self._changes
+
+    def where(self, outcome: Outcome) -> list[int]:
+        """The numbers of the pairs of which this became."""
+        return list(compress(range(len(self)), map(outcome.__eq__, self.outcomes)))
 
     def part(self, rows: Iterable[int]) -> Part:
         """The pairs number `rows`."""
@@ -148,11 +159,11 @@ class Part(Collection[Pair]):
 
     def valid(self) -> Part:
         """Those that could be graded."""
-        return self.where(outcome != "invalid" for outcome in self.outcomes())
+        return self.where(map("invalid".__ne__, self.outcomes()))
 
     def of_outcome(self, wanted: Outcome) -> Part:
         """Those of which this became."""
-        return self.where(outcome == wanted for outcome in self.outcomes())
+        return self.where(map(wanted.__eq__, self.outcomes()))
 
     def by_category(self) -> dict[str, Part]:
         """Those of each category."""

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
-from itertools import accumulate, compress, pairwise
+from itertools import accumulate, chain, compress, pairwise
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
@@ -53,12 +53,12 @@ class Piece:
 
 @dataclass(slots=True)
 class Found:
-    """What was read: rows by group, how many lines there are, and which of them are bad, with the reason.
+    """What was read: rows by group, in parts, how many lines there are, and which of them are bad, with the reason.
 
     `fault` is a line that ends the reading.
     """
 
-    groups: dict[str, Rows] = field(default_factory=dict)
+    groups: dict[str, list[Rows]] = field(default_factory=dict)
     bad: list[tuple[int, str]] = field(default_factory=list)
     lines: int = 0
     fault: tuple[int, str] | None = None
@@ -76,7 +76,7 @@ class Found:
                 self.take(take, rows[one], numbers[one], places[one])
             return
         for name, taken in groups.items():
-            self.groups.setdefault(name, Rows()).extend(taken)
+            self.groups.setdefault(name, []).append(taken)
 
 
 def collect(source: Source, intake: Intake, take: Taker) -> dict[str, Rows]:
@@ -89,17 +89,19 @@ def collect(source: Source, intake: Intake, take: Taker) -> dict[str, Rows]:
     """
     if source.kind != "lines" or not is_plain(source.path):
         return _collected(source, intake, take)
-    groups: dict[str, Rows] = {}
+    groups: dict[str, tuple[list[Rows], list[int]]] = {}
     before = 0
     for found in read_pieces(source.path, take, intake.bad.limit - len(intake.bad.told)):
         for number, message in found.bad:
             intake.bad.meet(f"{source.place(before + number)}: {message}")
         if found.fault is not None:
             raise DataError(f"{source.place(before + found.fault[0])}: {found.fault[1]}")
-        for name, rows in found.groups.items():
-            groups.setdefault(name, Rows()).extend(rows, before)
+        for name, parts in found.groups.items():
+            rows, lines = groups.setdefault(name, ([], []))
+            rows += parts
+            lines += [before] * len(parts)
         before += found.lines
-    return groups
+    return {name: Rows.joined(*parts) for name, parts in groups.items()}
 
 
 def _collected(source: Source, intake: Intake, take: Taker) -> dict[str, Rows]:
@@ -123,7 +125,7 @@ def _collected(source: Source, intake: Intake, take: Taker) -> dict[str, Rows]:
         if len(rows) == BATCH:
             taken()
     taken()
-    return found.groups
+    return {name: Rows.joined(parts) for name, parts in found.groups.items()}
 
 
 def read_pieces(path: Path, take: Taker, most: int) -> Iterator[Found]:
@@ -143,16 +145,17 @@ def read_pieces(path: Path, take: Taker, most: int) -> Iterator[Found]:
 
 
 def read_piece(piece: Piece) -> Found:
-    """Read one piece in this process."""
+    """Read one piece in this process, the rows of each group as one part."""
     found, at = Found(), piece.start
     with piece.path.open("rb", buffering=BLOCK) as file, reading(piece.path):
         file.seek(at)
-        for block in _blocks(file, piece.stop - at):
-            for lines in batched(BytesIO(block).readlines(), piece.together):
-                _take_lines(piece, found, lines, at)
-                at += sum(map(len, lines))
-                if found.fault is not None or len(found.bad) > piece.most:
-                    return found
+        blocks = map(BytesIO, _blocks(file, piece.stop - at))
+        for lines in chain.from_iterable(batched(block.readlines(), piece.together) for block in blocks):
+            _take_lines(piece, found, lines, at)
+            at += sum(map(len, lines))
+            if found.fault is not None or len(found.bad) > piece.most:
+                break
+    found.groups = {name: [Rows.joined(parts)] for name, parts in found.groups.items()}
     return found
 
 

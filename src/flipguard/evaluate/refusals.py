@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import compress
+from operator import add
 from typing import Final
 
 from flipguard.errors import JudgeError, shown
@@ -91,11 +92,17 @@ def count(pairs: Iterable[Pair], detector: str | None = None, *, how: Sampling =
 
 def _kinds(pairs: Pairs) -> bytes:
     """Of each pair, who refuses: measured when the answers were read."""
-    old, new = pairs.old.forms().marks, pairs.new.forms().marks
-    return bytes(
-        NEITHER + (bool(one & REFUSES) * NO_MORE) + (bool(other & REFUSES) * NOW) if one & other & TOLD else UNKNOWN
-        for one, other in zip(old, new, strict=True)
-    )
+    old, new = pairs.old.forms().marks.translate(_BEFORE), pairs.new.forms().marks.translate(_AFTER)
+    return bytes(map(add, old, new)).translate(_BOTH_SIDES)
+
+
+def _sides(refuses: int) -> bytes:
+    """What each sum of marks says of one side."""
+    return bytes(refuses * bool(marks & REFUSES) if marks & TOLD else UNKNOWN for marks in range(256))
+
+
+_BEFORE, _AFTER = _sides(NO_MORE), _sides(NOW)
+_BOTH_SIDES = bytes(min(kind, UNKNOWN) for kind in range(256))
 
 
 def _kinds_by(detector: Detector, pairs: Pairs) -> bytes:
@@ -112,9 +119,11 @@ def _kind_by(detector: Detector, old: Answer, new: Answer) -> int:
 
 
 def _slices(known: Part, kinds: bytes, how: Sampling) -> Iterator[RefusalSlice]:
+    now, no_more = (known.where(map(wanted.__eq__, map(kinds.__getitem__, known.rows))) for wanted in (NOW, NO_MORE))
+    refusing, answering, none = now.by_category(), no_more.by_category(), known.table.part(())
     for name, part in sorted(known.by_category().items()):
-        now, no_more = (part.where(wanted == kinds[row] for row in part.rows) for wanted in (NOW, NO_MORE))
-        yield RefusalSlice(name, len(part), how.share(now, part, f"refuses now in {name}"), len(no_more))
+        share = how.share(refusing.get(name, none), part, f"refuses now in {name}")
+        yield RefusalSlice(name, len(part), share, len(answering.get(name, none)))
 
 
 def _foreign(name: str) -> Detector:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from flipguard.errors import DataError, shown
 from flipguard.evaluate import fieldcolumns
@@ -78,11 +79,18 @@ class Rows:
             targets=[] if places else targets,
         )
 
-    def extend(self, other: Rows, lines: int = 0) -> None:
-        """Append rows read from a later part of the file, before which there are `lines` lines."""
-        self.numbers.extend([number + lines for number in other.numbers] if lines else other.numbers)
-        for name in _COLUMNS:
-            getattr(self, name).extend(getattr(other, name))
+    @classmethod
+    def joined(cls, parts: Sequence[Rows], before: Sequence[int] = ()) -> Rows:
+        """The rows of all parts in their order; `before` says how many lines of the file stand before each part.
+
+        Each column is made once, at its full length: columns of millions of rows are slow to grow.
+        """
+        if len(parts) == 1 and not any(before):
+            return parts[0]
+        for part, lines in zip(parts, before, strict=False):
+            if lines:
+                part.numbers = array("Q", [number + lines for number in part.numbers])
+        return cls(**{name: _joined([getattr(part, name) for part in parts]) for name in _COLUMNS})
 
     def columns(self, source: Source, rule: Duplicates) -> tuple[Columns, int]:
         """The rows with one of each key, by the rule, and how many others there were.
@@ -123,4 +131,16 @@ class Rows:
         return told.take(kept), len(keys) - len(kept)
 
 
-_COLUMNS = tuple(item.name for item in fields(Rows) if item.name != "numbers")
+_COLUMNS = tuple(item.name for item in fields(Rows))
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Lists, arrays or bytearrays as one."""
+    if not isinstance(parts[0], list):
+        return array(parts[0].typecode, b"".join(parts)) if isinstance(parts[0], array) else bytearray().join(parts)
+    whole: list[Any] = [None] * sum(map(len, parts))
+    at = 0
+    for part in parts:
+        whole[at : at + len(part)] = part
+        at += len(part)
+    return whole

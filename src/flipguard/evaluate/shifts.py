@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import accumulate, compress
 from operator import gt, lt, mul
@@ -19,6 +20,8 @@ from flipguard.evaluate.pairs import Pairs, Part
 from flipguard.evaluate.sampling import INDEPENDENT, Sampling
 
 CUT_OFF = "cut off"
+
+Marks = Counter[tuple[int, int]]  # how many pairs have these marks, before and after
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +84,10 @@ def measure(pairs: Iterable[Pair], how: Sampling = INDEPENDENT) -> Shifts | None
     if not any(before & after & (TOLD | ENDED) for before, after in counts):
         return None
     kinds = [
-        _shift(CUT_OFF, table, (ENDED, CUT), how),
-        _shift("empty", table, (TOLD, EMPTY), how),
-        _shift("code block", table, (TOLD, CODE), how),
-        _shift("JSON", table, (TOLD, JSON), how),
+        _shift(CUT_OFF, table, counts, (ENDED, CUT), how),
+        _shift("empty", table, counts, (TOLD, EMPTY), how),
+        _shift("code block", table, counts, (TOLD, CODE), how),
+        _shift("JSON", table, counts, (TOLD, JSON), how),
     ]
     told = any(before & after & TOLD for before, after in counts)
     lengths = _lengths(table, how) if told else None
@@ -132,16 +135,18 @@ def _nfr(part: Part, how: Sampling, name: str) -> Proportion:
     return how.share(valid.of_outcome("negative_flip"), valid, name)
 
 
-def _shift(name: str, pairs: Pairs, marks: tuple[int, int], how: Sampling) -> Shift:
+def _shift(name: str, pairs: Pairs, counts: Marks, marks: tuple[int, int], how: Sampling) -> Shift:
     """A property by the mark of those of whom it is known, and the mark of those that have it."""
     known, mark = marks
-    both = list(zip(pairs.old.forms().marks, pairs.new.forms().marks, strict=True))
-    counts = Counter((before & mark, after & mark) for before, after in both if before & after & known)
-    turned = {(0, mark): list[int](), (mark, 0): list[int]()}
-    for row, (before, after) in enumerate(both):
-        if (before ^ after) & mark and before & after & known:
-            turned[before & mark, after & mark].append(row)
-    gained, lost = (pairs.part(rows) for rows in turned.values())
+    told = {both: many for both, many in counts.items() if both[0] & both[1] & known}
+    gained = _turned(pairs, {both for both in told if ~both[0] & both[1] & mark})
+    lost = _turned(pairs, {both for both in told if both[0] & ~both[1] & mark})
     p_value, test = how.test(gained, lost, name)
-    old, new = (counts[mark, mark] + len(part) for part in (lost, gained))
-    return Shift(name, counts.total(), old, new, len(gained), len(lost), p_value, test)
+    old, new = (sum(many for both, many in told.items() if both[side] & mark) for side in (0, 1))
+    return Shift(name, sum(told.values()), old, new, len(gained), len(lost), p_value, test)
+
+
+def _turned(pairs: Pairs, wanted: AbstractSet[tuple[int, int]]) -> Part:
+    """The pairs with these marks, before and after."""
+    both = zip(pairs.old.forms().marks, pairs.new.forms().marks, strict=True)
+    return pairs.part(compress(range(len(pairs)), map(wanted.__contains__, both)) if wanted else ())

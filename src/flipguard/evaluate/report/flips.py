@@ -78,10 +78,9 @@ class Browser:
 
 def worst_first(pairs: Pairs, outcome: Outcome, most: int) -> list[Pair]:
     """The `most` pairs of one outcome that moved furthest; those without scores come last, in their order."""
-    changes = zip(pairs.outcomes, pairs.changes(), strict=True)
-    moved = ((row, change) for row, (became, change) in enumerate(changes) if became == outcome)
-    worst = nsmallest(most, moved, key=lambda one: (one[1] is None, -abs(one[1] or 0.0)))
-    return [pairs[row] for row, _ in worst]
+    changes = pairs.changes()
+    worst = nsmallest(most, pairs.where(outcome), key=lambda row: (changes[row] is None, -abs(changes[row] or 0.0)))
+    return [pairs[row] for row in worst]
 
 
 def worst_slices(slices: Iterable[Slice]) -> list[Slice]:
