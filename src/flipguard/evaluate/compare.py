@@ -18,7 +18,7 @@ from flipguard.evaluate.comparison import Alignment, Comparison, Net, Pair, Resu
 from flipguard.evaluate.gate import decide
 from flipguard.evaluate.intake import CHANGED_TARGETS, DUPLICATES, BadLines, ChangedTargets, Duplicates, Intake
 from flipguard.evaluate.pairs import Pairs
-from flipguard.evaluate.provenance import notes, provenance, reading, run_inputs
+from flipguard.evaluate.provenance import Hashes, notes, provenance, reading, run_inputs
 from flipguard.evaluate.runs import Judged, Metric, Run
 from flipguard.evaluate.slices import adjusted
 from flipguard.evaluate.tally import Tally, tally
@@ -134,6 +134,7 @@ def compare_files(old: Path, new: Path | None, options: Options, *, command: Seq
     intake = Intake(options.duplicates, options.metric, bad, options.questions, options.changed_targets)
     with _without_collector():
         runs = importers.read_runs(old, new, intake, options.format)
+        hashes = Hashes([run for _, run in runs])
         metric = runs[0][1].metric
         margin = options.margin if metric == "score" else 0.0
         aligned = _align(runs, old, margin, options.changed_targets)
@@ -148,7 +149,7 @@ def compare_files(old: Path, new: Path | None, options: Options, *, command: Seq
         comparison, max_nfr=options.max_nfr, max_unmatched=options.max_unmatched, max_invalid=options.max_invalid
     )
     told = notes(aligned, intake.bad, comparison)
-    inputs = [*(given for name, run in runs for given in run_inputs(name, run)), *files.inputs()]
+    inputs = [*(given for name, run in runs for given in run_inputs(name, run, hashes)), *files.inputs()]
     facts = {"metric": metric, **reading(aligned, intake.bad), "notes": told}
     comparison = replace(
         comparison,

@@ -66,7 +66,6 @@ class Pairs(Sequence[Pair]):
         return self._pair(range(len(self))[index])
 
     def _pair(self, row: int) -> Pair:
-        prompt = self.old.prompts[row]
         identifier, repeat = self.old.order[row]
         return Pair(
             id=identifier,
@@ -74,11 +73,16 @@ class Pairs(Sequence[Pair]):
             old=self.old.answer(row),
             new=self.new.answer(row),
             outcome=self.outcomes[row],
-            prompt=self.new.prompts[row] if prompt is None else prompt,
+            prompt=self.prompt(row),
             categories=self.categories[row],
             cluster=self.clusters[row],
             verdicts=self.verdicts[row] if self.verdicts else (),
         )
+
+    def prompt(self, row: int) -> str | None:
+        """What was asked in pair number `row`, by the old run where it tells."""
+        prompt = self.old.prompts[row]
+        return self.new.prompts[row] if prompt is None else prompt
 
     def ids(self) -> Iterator[RowId]:
         """The id of each pair."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from flipguard import __version__
@@ -17,6 +19,7 @@ from flipguard.evaluate.intake import BadLines
 from flipguard.evaluate.runs import Judged, Run
 
 SHOWN_BAD_LINES = 20
+BLOCK = 1 << 24  # bytes hashed at once
 
 
 def notes(aligned: Aligned, bad: BadLines, comparison: Comparison) -> list[str]:
@@ -85,11 +88,12 @@ def reading(aligned: Aligned, bad: BadLines) -> dict[str, Any]:
     }
 
 
-def run_inputs(format_name: str, run: Run | Judged) -> list[dict[str, Any]]:
-    """The files of a run with their hash, and what was taken from them."""
+def run_inputs(format_name: str, run: Run | Judged, hashes: Hashes | None = None) -> list[dict[str, Any]]:
+    """The files of a run with their hash, and what was taken from them; the hash from `hashes` where it is there."""
     rows = len(run.judgments) if isinstance(run, Judged) else len(run.entries)
     told = {"format": format_name, "graded": run.graded, "rows": rows}
-    return [{"path": str(path), **told, "sha256": _sha256(path)} for path in run.files]
+    sums = {} if hashes is None else hashes.found()
+    return [{"path": str(path), **told, "sha256": sums.get(path) or _sha256(path)} for path in run.files]
 
 
 def file_input(path: Path, format_name: str, rows: int) -> dict[str, Any]:
@@ -97,6 +101,30 @@ def file_input(path: Path, format_name: str, rows: int) -> dict[str, Any]:
     return {"path": str(path), "format": format_name, "graded": {}, "rows": rows, "sha256": _sha256(path)}
 
 
+class Hashes:
+    """The hashes of large files, computed beside other work; what cannot be read there is left to who needs it."""
+
+    def __init__(self, runs: Iterable[Run | Judged]) -> None:
+        self._paths = [path for run in runs for path in run.files if path.is_file()]
+        self._sums: dict[Path, str] = {}
+        self._thread = Thread(target=self._hash, daemon=True)
+        self._thread.start()
+
+    def found(self) -> dict[Path, str]:
+        """The hash of each file, when all are there."""
+        self._thread.join()
+        return self._sums
+
+    def _hash(self) -> None:
+        for path in self._paths:
+            with suppress(OSError):
+                self._sums[path] = _sha256(path)
+
+
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The hash in blocks so large that other threads are hardly asked for the interpreter."""
+    told = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(BLOCK):
+            told.update(block)
+    return told.hexdigest()

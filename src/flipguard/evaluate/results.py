@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 
 from flipguard.evaluate.change import flips
-from flipguard.evaluate.comparison import Answer, Pair, Result
+from flipguard.evaluate.comparison import Result
 from flipguard.evaluate.pairs import Pairs
 from flipguard.files import to_json, write_bytes, write_jsonl, write_text
 from flipguard.records import Row
@@ -53,26 +53,23 @@ def flip_rows(result: Result) -> Iterator[Row]:
     """One row per negative flip, the worst first; where there are no scores, in the order of the old run."""
     pairs = Pairs.of(result.pairs)
     worst = sorted(flips(pairs, result.comparison.margin), key=lambda flip: -(flip[1] or 0.0))
-    return (_row(pairs[row], fall) for row, fall in worst)
+    return (_row(pairs, row, fall) for row, fall in worst)
 
 
-def _row(pair: Pair, severity: float | None) -> Row:
+def _row(pairs: Pairs, row: int, severity: float | None) -> Row:
+    identifier, repeat = pairs.old.order[row]
     return {
-        "id": pair.id,
-        "repeat": pair.repeat,
+        "id": identifier,
+        "repeat": repeat,
         "severity": severity,
-        "change": pair.change,
-        "prompt": pair.prompt,
-        "category": list(pair.categories),
-        "cluster": pair.cluster,
-        "old": _answer(pair.old),
-        "new": _answer(pair.new),
-        "verdicts": list(pair.verdicts),
+        "change": pairs.changes()[row],
+        "prompt": pairs.prompt(row),
+        "category": list(pairs.categories[row]),
+        "cluster": pairs.clusters[row],
+        "old": {"score": pairs.old.scores[row], "completion": pairs.old.completions[row]},
+        "new": {"score": pairs.new.scores[row], "completion": pairs.new.completions[row]},
+        "verdicts": list(pairs.verdicts[row]) if pairs.verdicts else [],
     }
-
-
-def _answer(answer: Answer) -> Row:
-    return {"score": answer.score, "completion": answer.completion}
 
 
 def _views(result: Result) -> Iterator[tuple[str, str]]:
