@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from flipguard.errors import DataError
 from flipguard.evaluate import fieldcolumns, fields
+from flipguard.evaluate.fieldcolumns import Block
 from flipguard.evaluate.forms import fingerprints, measured
 from flipguard.evaluate.importers.scores import Taking
 from flipguard.evaluate.pieces import Piece, read_piece
@@ -95,14 +96,14 @@ def or_error(ask):
 @settings(max_examples=300)
 @given(st.lists(rows, min_size=1, max_size=3))
 def test_columns_are_what_each_row_says(rows):
-    keys = or_error(lambda: list(zip(*fieldcolumns.keys(rows), strict=True)))
+    keys = or_error(lambda: list(zip(*fieldcolumns.keys(Block(rows)), strict=True)))
     assert keys == or_error(lambda: [fields.key_of(row) for row in rows])
     for metric in ("score", "correct"):
         graded = [{**row, "correct": row["score"]} for row in rows]
-        grades = or_error(lambda: list(zip(*fieldcolumns.grades(graded, metric), strict=True)))  # noqa: B023
+        grades = or_error(lambda: list(zip(*fieldcolumns.grades(Block(graded), metric), strict=True)))  # noqa: B023
         assert grades == or_error(lambda: [fields.grade_of(row, metric) for row in graded])  # noqa: B023
     for column, of_row in COLUMNS:
-        assert or_error(lambda: column(rows)) == or_error(lambda: list(map(of_row, rows)))  # noqa: B023
+        assert or_error(lambda: column(Block(rows))) == or_error(lambda: list(map(of_row, rows)))  # noqa: B023
 
 
 @given(st.lists(texts, max_size=8))

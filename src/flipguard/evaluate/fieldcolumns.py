@@ -28,57 +28,67 @@ NAMES = 4_096  # categories remembered, so that the same ones are the same objec
 _NONE: Final = type(None)
 
 
-def keys(rows: Sequence[Row]) -> tuple[list[RowId], list[int]]:
+class Block:
+    """Some rows, and all the keys that they have."""
+
+    __slots__ = ("names", "rows")
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = rows
+        self.names = frozenset[str]().union(*rows)
+
+
+def keys(block: Block) -> tuple[list[RowId], list[int]]:
     """The ids and the repeats."""
-    ids, repeats = _values(rows, "id"), [row.get("repeat", 0) for row in rows]
+    ids, repeats = _values(block, "id"), _values(block, "repeat", 0)
     if _only(ids, str, int) and _only(repeats, int) and min(repeats) >= 0:
         return ids, repeats
-    return _unzipped([key_of(row) for row in rows])
+    return _unzipped([key_of(row) for row in block.rows])
 
 
-def grades(rows: Sequence[Row], metric: Metric) -> tuple[list[float | None], list[str | None]]:
+def grades(block: Block, metric: Metric) -> tuple[list[float | None], list[str | None]]:
     """The grades, and why answers failed."""
-    values = _values(rows, metric)
-    if _only(_values(rows, "error"), _NONE) and "error" not in finish_reasons(rows):
+    values = _values(block, metric)
+    if _only(_values(block, "error"), _NONE) and "error" not in finish_reasons(block):
         if metric == "score" and _only(values, float) and all(map(math.isfinite, values)):
-            return values, [None] * len(rows)
+            return values, [None] * len(block.rows)
         if metric == "correct" and _only(values, bool):
-            return list(map(float, values)), [None] * len(rows)
-    return _unzipped([grade_of(row, metric) for row in rows])
+            return list(map(float, values)), [None] * len(block.rows)
+    return _unzipped([grade_of(row, metric) for row in block.rows])
 
 
-def completions(rows: Sequence[Row]) -> list[str | None]:
+def completions(block: Block) -> list[str | None]:
     """What the model said."""
-    return _texts(rows, "completion", completion_of)
+    return _texts(block, "completion", completion_of)
 
 
-def prompts(rows: Sequence[Row]) -> list[str | None]:
+def prompts(block: Block) -> list[str | None]:
     """The prompts, each as one text."""
-    return _texts(rows, "prompt", prompt_of)
+    return _texts(block, "prompt", prompt_of)
 
 
-def references(rows: Sequence[Row]) -> list[str | None]:
+def references(block: Block) -> list[str | None]:
     """What right answers are, as texts."""
-    return _texts(rows, "reference", reference_of)
+    return _texts(block, "reference", reference_of)
 
 
-def clusters(rows: Sequence[Row]) -> list[str | None]:
+def clusters(block: Block) -> list[str | None]:
     """The names of the groups of rows that are not independent of each other."""
-    return _texts(rows, "cluster", cluster_of)
+    return _texts(block, "cluster", cluster_of)
 
 
-def finish_reasons(rows: Sequence[Row]) -> list[str | None]:
+def finish_reasons(block: Block) -> list[str | None]:
     """Why answers ended."""
-    reasons = _texts(rows, "finish_reason", finish_reason_of)
+    reasons = _texts(block, "finish_reason", finish_reason_of)
     return reasons if _only(reasons, _NONE) else [reason and sys.intern(reason) for reason in reasons]
 
 
-def categories(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+def categories(block: Block) -> list[tuple[str, ...]]:
     """The slices the rows belong to."""
-    values = _values(rows, "category")
+    values = _values(block, "category")
     if _only(values, str):
         return list(map(_named, values))
-    return [()] * len(rows) if _only(values, _NONE) else [_same(categories_of(row)) for row in rows]
+    return [()] * len(block.rows) if _only(values, _NONE) else [_same(categories_of(row)) for row in block.rows]
 
 
 @lru_cache(NAMES)
@@ -91,13 +101,13 @@ def _same(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def _texts(rows: Sequence[Row], name: str, text_of: Callable[[Row], str | None]) -> list[str | None]:
-    values = _values(rows, name)
-    return values if _only(values, str, _NONE) else list(map(text_of, rows))
+def _texts(block: Block, name: str, text_of: Callable[[Row], str | None]) -> list[str | None]:
+    values = _values(block, name)
+    return values if _only(values, str, _NONE) else list(map(text_of, block.rows))
 
 
-def _values(rows: Sequence[Row], name: str) -> list[Any]:
-    return [row.get(name) for row in rows]
+def _values(block: Block, name: str, absent: Any = None) -> list[Any]:
+    return [row.get(name, absent) for row in block.rows] if name in block.names else [absent] * len(block.rows)
 
 
 def _only(values: Sequence[Any], *types: type) -> bool:

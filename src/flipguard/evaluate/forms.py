@@ -5,8 +5,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import compress
-from operator import not_, or_
+from operator import is_, not_, or_
 from typing import Final
 from zlib import crc32
 
@@ -65,9 +66,9 @@ def measured(texts: Sequence[str | None], errors: Sequence[str | None], reasons:
     if len(told) < len(texts):
         counts, marks = _spread(counts, texts, 0), _spread(marks, texts, 0)
         prints = _spread(prints, texts, NO_TEXT)
-    if any(reason is not None for reason in reasons):
+    if not all(map(_absent, reasons)):
         marks = list(map(or_, marks, map(_ended, reasons)))
-    if any(error is not None for error in errors):
+    if not all(map(_absent, errors)):
         marks = [mark if error is None else 0 for mark, error in zip(marks, errors, strict=True)]
     return Forms(array("I", counts), bytearray(marks), array("q", prints))
 
@@ -109,6 +110,9 @@ def _marked(texts: Sequence[str], counts: Sequence[int]) -> list[int]:
         if not texts[row].strip():
             marks[row] = TOLD | EMPTY
     return marks
+
+
+_absent = partial(is_, None)
 
 
 def _ended(reason: str | None) -> int:

@@ -19,7 +19,7 @@ from flipguard.evaluate.intake import BadLines
 from flipguard.evaluate.runs import Judged, Run
 
 SHOWN_BAD_LINES = 20
-BLOCK = 1 << 24  # bytes hashed at once
+BLOCK = 1 << 22  # bytes hashed at once
 
 
 def notes(aligned: Aligned, bad: BadLines, comparison: Comparison) -> list[str]:
@@ -123,8 +123,8 @@ class Hashes:
 
 def _sha256(path: Path) -> str:
     """The hash in blocks so large that other threads are hardly asked for the interpreter."""
-    told = hashlib.sha256()
+    told, block = hashlib.sha256(), memoryview(bytearray(BLOCK))
     with path.open("rb", buffering=0) as file:
-        while block := file.read(BLOCK):
-            told.update(block)
+        while read := file.readinto(block):
+            told.update(block[:read])
     return told.hexdigest()

@@ -10,6 +10,7 @@ from typing import Any
 from flipguard.errors import DataError, shown
 from flipguard.evaluate import fieldcolumns
 from flipguard.evaluate.columns import Columns
+from flipguard.evaluate.fieldcolumns import Block
 from flipguard.evaluate.fields import completion_of, prompt_of, reference_of
 from flipguard.evaluate.forms import Forms, fingerprints, measured
 from flipguard.evaluate.intake import Duplicates
@@ -53,11 +54,12 @@ class Rows:
         Raises:
             DataError: something is wrong with one of them.
         """
-        ids, repeats = fieldcolumns.keys(rows)
-        scores, errors = fieldcolumns.grades(graded, metric)
-        completions, reasons = fieldcolumns.completions(rows), fieldcolumns.finish_reasons(rows)
-        prompts, categories = fieldcolumns.prompts(rows), fieldcolumns.categories(rows)
-        clusters, targets = fieldcolumns.clusters(rows), fieldcolumns.references(rows)
+        block = Block(rows)
+        ids, repeats = fieldcolumns.keys(block)
+        scores, errors = fieldcolumns.grades(block if graded is rows else Block(graded), metric)
+        completions, reasons = fieldcolumns.completions(block), fieldcolumns.finish_reasons(block)
+        prompts, categories = fieldcolumns.prompts(block), fieldcolumns.categories(block)
+        clusters, targets = fieldcolumns.clusters(block), fieldcolumns.references(block)
         forms = measured(completions, errors, reasons)
         return cls(
             ids=ids,
