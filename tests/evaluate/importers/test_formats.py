@@ -190,3 +190,10 @@ def test_what_nests_too_deeply_to_be_written_again_is_refused_when_it_is_read(wr
     path.write_text(row.replace("X", "[" * levels + "]" * levels) + "\n")
     with pytest.raises(DataError, match=r"run\.jsonl.* levels deep"):
         importers.read(path, Intake())
+
+
+def test_a_second_model_far_down_in_annotations_is_never_taken_for_the_first(write):
+    one = [{"instruction": str(i), "preference": 1, "generator_1": "base", "generator_2": "a"} for i in range(2000)]
+    path = write("annotations.jsonl", [*one, {**one[0], "preference": 2, "generator_2": "b"}])
+    with pytest.raises(DataError, match=r":2001: output_2 is of b, before of a\."):
+        importers.read(path, Intake("last"))

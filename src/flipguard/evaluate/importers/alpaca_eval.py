@@ -30,8 +30,14 @@ def recognise(source: Source) -> str | None:
 
 def read(source: Source, intake: Intake) -> Run | Judged:
     """The two models of one file, or what one file says of its model against a baseline."""
+    baseline, model = _generator(source, 1), _generator(source, 2)
 
     def parse(row: Row) -> tuple[str, Key, Judgment] | None:
+        for number, name in ((1, baseline), (2, model)):
+            if _text(row, f"generator_{number}") not in (None, "", name):
+                raise DataError(
+                    f"output_{number} is of {row[f'generator_{number}']}, before of {name}. Keep one a file."
+                )
         annotator = _text(row, "annotator") or ""
         return (annotator, _key(row), _judgment(row)) if intake.metric in (None, annotator) else None
 
@@ -42,7 +48,6 @@ def read(source: Source, intake: Intake) -> Run | Judged:
         there = sorted({str(row.get("annotator")) for row in source.rows})
         raise DataError(f"{source.path}: --metric {intake.metric}: no such annotator. {choose(intake.metric, there)}")
     annotator, shelf = next(iter(shelves.items()), ("", Shelf[Judgment](source, "error")))
-    baseline, model = _generator(source, 1), _generator(source, 2)
     graded = {"": f"preference over {baseline}{f' by {annotator}' if annotator else ''}"}
     items = shelf.taken()
     if source.alone:
