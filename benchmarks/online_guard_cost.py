@@ -2,11 +2,12 @@
 
 Usage: python benchmarks/online_guard_cost.py [rloo | grpo | ppo] [turns] [threads]
 
-Llama 8 x 256 with random weights, 16 answers of 32 tokens to 8 prompts of 48 tokens a step. A reward tosses a coin for
-each answer, so that a quarter of them earn less than π_0's and flip. Three trainers take a step each in turn, in one
-process, who is first changing from turn to turn: the plain algorithm, the guarded one, and the guarded one that lets
-π_0 answer the prompts of each step anew. The median of the turns' ratios to the plain step counts, with its quartiles,
-in wall and CPU seconds; peaks of memory are each of a process of its own. A row goes to online_guard_cost.csv.
+Llama 8 x 256 with random weights, 16 answers of 32 tokens to 8 prompts (ppo: 16) of 48 tokens a step. A reward tosses a
+coin for each answer, so that about a quarter of them earn less than π_0's and flip. Three trainers take a step each in
+turn, in one process, who is first changing from turn to turn: the plain algorithm, the guarded one, and the guarded one
+that lets π_0 answer the prompts of each step anew. The median of the turns' ratios to the plain step counts, with its
+quartiles, in wall and CPU seconds; peaks of memory are each of a process of its own, imports included. A row goes to
+online_guard_cost.csv.
 """
 
 import copy
@@ -26,7 +27,8 @@ from typing import Any
 
 HERE = Path(__file__).parent
 WAYS = ("plain", "guarded", "regenerated")
-WORDS, PROMPT, ANSWER, PROMPTS, SAMPLES = 2000, 48, 32, 8, 2
+WORDS, PROMPT, ANSWER, ANSWERS = 2000, 48, 32, 16
+SAMPLES = {"rloo": 2, "grpo": 2, "ppo": 1}  # of one prompt
 
 
 def main(algorithm: str = "rloo", turns: str = "12", threads: str = "1") -> None:
@@ -52,6 +54,7 @@ class Stepper:
     """A trainer that takes one step when asked."""
 
     def __init__(self, algorithm: str, way: str, folder: str, steps: int) -> None:
+        self.samples = SAMPLES[algorithm]
         self.trainer = trainer_of(algorithm, way, f"{folder}/{way}", steps)
         self.trainer.create_optimizer()
         self.trainer.guard.ask_reference(self.trainer)
@@ -80,7 +83,7 @@ class Stepper:
         policy, self.trainer.model = self.trainer.model, self.reference
         wrapped, self.trainer.model_wrapped = self.trainer.model_wrapped, self.reference
         with rollouts._as_if_nothing_happened(self.trainer):  # noqa: SLF001 - the very work that is done once
-            self.trainer.guard.rollouts |= rollouts._ask_batch(self.trainer, batch[::SAMPLES], 1)  # noqa: SLF001
+            self.trainer.guard.rollouts |= rollouts._ask_batch(self.trainer, batch[:: self.samples], 1)  # noqa: SLF001
         self.trainer.model, self.trainer.model_wrapped = policy, wrapped
 
 
@@ -94,8 +97,8 @@ def trainer_of(algorithm: str, way: str, folder: str, steps: int) -> Any:
     kind = {"rloo": "RLOO", "grpo": "GRPO", "ppo": "PPO"}[algorithm]
     config = getattr(trl, f"Guarded{kind}Config")(
         output_dir=folder,
-        per_device_train_batch_size=PROMPTS * SAMPLES,
-        num_generations=SAMPLES,
+        per_device_train_batch_size=ANSWERS,
+        num_generations=SAMPLES[algorithm],
         max_completion_length=ANSWER,
         generation_kwargs={"min_new_tokens": ANSWER},
         gate="off" if way == "plain" else "flip",
@@ -110,7 +113,7 @@ def trainer_of(algorithm: str, way: str, folder: str, steps: int) -> Any:
         report_to="none",
     )
     draw = torch.Generator().manual_seed(0)
-    words = torch.randint(6, WORDS, (steps * PROMPTS, PROMPT), generator=draw)
+    words = torch.randint(6, WORDS, (steps * ANSWERS // SAMPLES[algorithm], PROMPT), generator=draw)
     rows = [{"prompt": " ".join(f"w{number}" for number in row)} for row in words.tolist()]
     model, tokenizer = model_and_tokenizer()
     return getattr(trl, f"Guarded{kind}Trainer")(
