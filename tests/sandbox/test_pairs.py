@@ -59,7 +59,7 @@ def test_the_order_of_the_rows_changes_no_coin(made):
 
 
 def test_every_two_further_samples_are_a_pair_with_a_coin_of_its_own(made):
-    rows = [sample(n, QUESTION, text, r) for n in range(50) for r, text in enumerate((RIGHT, HALF, HALF, RIGHT))]
+    rows = [sample(n, QUESTION, text, r) for n in range(50) for r, text in enumerate((RIGHT, HALF, RIGHT, HALF))]
     counts, pairs = made(rows, scale=0.0)
     assert counts.pairs == 100
     _, first_two = made([row for row in rows if row["repeat"] < 2], scale=0.0)
