@@ -13,7 +13,7 @@ from typing import Any
 from flipguard import __version__, options
 from flipguard.errors import ToldElsewhereError, told
 from flipguard.output import as_json, reserved, say
-from flipguard.processes import before_torch, is_first
+from flipguard.processes import before_torch, end, is_first
 
 Arguments = argparse.Namespace
 PASSED, WRONG, INTERRUPTED = 0, 2, 130
@@ -43,7 +43,7 @@ def main(words: Sequence[str] | None = None) -> int:
     elif rest:
         verbs[arguments.verb].error(f"unknown argument {rest[0]}; --help lists all")
     arguments.command = ["flipguard", *words]
-    return _shielded(arguments.run, arguments)
+    return end(_shielded(arguments.run, arguments))
 
 
 def demo(arguments: Arguments) -> int:

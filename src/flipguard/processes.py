@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 
 
 def is_first() -> bool:
@@ -13,6 +15,20 @@ def is_first() -> bool:
 def is_first_here() -> bool:
     """The same for this machine alone: it speaks where the machines have not found each other yet."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def end(code: int) -> int:
+    """`code`; but where this is one of several processes that have found each other, end it with that code, at once.
+
+    Its work is done and told then. Left to the interpreter, threads of gloo now and then abort it on the way out.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return code
+    atexit._run_exitfuncs()  # noqa: SLF001 - reporters finish their uploads there; there is no public one
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def before_torch() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -14,13 +13,6 @@ from flipguard.errors import FlipGuardError, ToldElsewhereError, told
 from flipguard.processes import is_first, is_first_here
 
 T = TypeVar("T")
-
-
-@atexit.register
-def _leave() -> None:
-    """Leave the others before this process ends: left to its end, threads of gloo now and then abort it."""
-    if _joined():
-        distributed.destroy_process_group()
 
 
 def count() -> int:
