@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from flipguard.errors import DataError, ModelError, RecipeError
 from flipguard.integrations.trl import GuardedPPOConfig, GuardedPPOTrainer, ppo
-from flipguard.integrations.trl.critic import with_score
+from flipguard.integrations.trl.critic import opened, with_score
 from flipguard.integrations.trl.online import FLIPPED, KNOWN, TARGET, TARGET_MASK
 
 PROMPTS = [f"w{at} w{at + 1}" for at in range(12)]
@@ -234,6 +234,9 @@ def test_a_critic_can_start_from_a_reward_model(make_trainer, make_model, tmp_pa
     ("option", "says"),
     [
         ({"num_generations": 4}, "num_generations: PPO learns from one answer to a prompt"),
+        ({"num_generations_eval": 2}, "num_generations_eval: PPO learns from one answer"),
+        ({"epsilon_high": 0.3}, "epsilon_high: has no effect on PPO; remove it"),
+        ({"router_aux_loss_coef": 0.1}, "router_aux_loss_coef: has no effect on PPO"),
         ({"discount": 1.5}, r"discount: 1\.5 is not possible: it must be a number between 0 and 1"),
         ({"gae_lambda": float("nan")}, "gae_lambda: nan is not possible"),
         ({"value_clip": 0}, "value_clip: 0 is not possible: it must be a number above 0"),
@@ -247,6 +250,21 @@ def test_a_critic_can_start_from_a_reward_model(make_trainer, make_model, tmp_pa
 def test_options_that_are_not_possible_are_one_line(make_trainer, option, says):
     with pytest.raises(RecipeError, match=says):
         make_trainer(**option)
+
+
+def test_an_adapted_model_needs_a_critic_of_its_own(make_model):
+    from peft import LoraConfig, get_peft_model
+
+    adapted = get_peft_model(make_model(), LoraConfig(r=2, target_modules=["q_proj"]))
+    with pytest.raises(ModelError, match="model: has an adapter already"):
+        opened(None, adapted)
+
+
+def test_the_critic_learns_at_a_rate_of_its_own(make_trainer):
+    trainer = make_trainer(critic_learning_rate=0.3)
+    rates = {len(group["params"]): group["lr"] for group in trainer.create_optimizer().param_groups}
+    assert rates[len(list(trainer.critic.parameters()))] == 0.3
+    assert sorted(set(rates.values())) == [0.01, 0.3]
 
 
 def test_names_of_a_batch_are_our_own():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, TrainerCallback
 
@@ -86,6 +87,10 @@ def opened(named: str | None, policy: Any) -> Critic:
     """
     if isinstance(policy, str):
         policy = _loaded(AutoModelForCausalLM, policy)
+    if named is None and isinstance(policy, PeftModel):
+        raise ModelError(
+            "model: has an adapter already, so no critic can be copied from it. Give peft_config, or critic."
+        )
     if named is None:
         classifier = with_score(policy)
         torch.nn.init.zeros_(Critic(classifier).classifier.score.weight)

@@ -61,8 +61,12 @@ class GuardedPPOConfig(GuardOptions, RLOOConfig):
     def __post_init__(self) -> None:
         """Check PPO's options, then the guard's and TRL's, which would not let a prompt have one answer."""
         place = type(self).__name__
-        if self.num_generations != 1:
-            raise RecipeError(f"{place}: num_generations: PPO learns from one answer to a prompt; leave it 1.")
+        for name in ("num_generations", "num_generations_eval"):
+            if vars(self)[name] != 1:
+                raise RecipeError(f"{place}: {name}: PPO learns from one answer to a prompt; leave it 1.")
+        for name in ("epsilon_high", "router_aux_loss_coef"):
+            if vars(self)[name] is not None:
+                raise RecipeError(f"{place}: {name}: has no effect on PPO; remove it.")
         for name, least, most in (("discount", 0.0, 1.0), ("gae_lambda", 0.0, 1.0)):
             _number(vars(self)[name], f"{place}: {name}", least, most)
         if self.ema_decay is not None:
