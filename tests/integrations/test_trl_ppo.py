@@ -6,7 +6,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from flipguard.errors import DataError, ModelError, RecipeError
-from flipguard.integrations.trl import GuardedPPOConfig, GuardedPPOTrainer, ppo
+from flipguard.integrations.trl import GuardedPPOConfig, GuardedPPOTrainer
 from flipguard.integrations.trl.critic import opened, with_score
 from flipguard.integrations.trl.online import FLIPPED, KNOWN, TARGET, TARGET_MASK
 
@@ -265,7 +265,3 @@ def test_the_critic_learns_at_a_rate_of_its_own(make_trainer):
     rates = {len(group["params"]): group["lr"] for group in trainer.create_optimizer().param_groups}
     assert rates[len(list(trainer.critic.parameters()))] == 0.3
     assert sorted(set(rates.values())) == [0.01, 0.3]
-
-
-def test_names_of_a_batch_are_our_own():
-    assert all(name.startswith("ppo_") for name in (ppo.OLD, ppo.VALUES, ppo.ADVANTAGES, ppo.RETURNS, ppo.LENGTH))
