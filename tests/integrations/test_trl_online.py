@@ -15,7 +15,7 @@ from flipguard.integrations.trl import (
     GuardedRLOOConfig,
     GuardedRLOOTrainer,
 )
-from flipguard.integrations.trl.online import FLIPPED, KNOWN, TARGET, TARGET_MASK
+from flipguard.integrations.trl.online import FLIPPED, KNOWN, TARGET, TARGET_MASK, OnlineGuard
 from flipguard.integrations.trl.rollouts import Rollout, key_of
 
 KINDS = {
@@ -91,7 +91,7 @@ def test_the_term_is_the_cross_entropy_of_the_better_answer_by_hand(make_trainer
                 plain = super()._compute_loss(model, inputs)
                 self.guard.gamma = gamma
                 parts = self.current_gradient_accumulation_steps if kind == "grpo" else 1
-                found.update(term=(loss - plain).item() * parts, expected=by_hand(model, inputs, gate))
+                found.update(term=(loss - plain).item() * parts, expected=by_hand(model, inputs, gate).item())
             return loss
 
     trainer.__class__ = Watched
@@ -108,35 +108,62 @@ def by_hand(model, inputs, gate):
             continue
         prompt = inputs["prompt_ids"][row][inputs["prompt_mask"][row].bool()]
         target = inputs[TARGET][row][inputs[TARGET_MASK][row].bool()]
-        with torch.no_grad():
-            logits = model(input_ids=torch.cat([prompt, target])[None]).logits[0].log_softmax(-1)
-        places = range(len(prompt) - 1, len(prompt) + len(target) - 1)
-        total -= sum(logits[place, token].item() for place, token in zip(places, target, strict=True))
+        logits = model(input_ids=torch.cat([prompt, target])[None]).logits[0].log_softmax(-1)
+        total = total - logits[len(prompt) - 1 : -1].gather(1, target[:, None]).sum()
     return total / len(inputs[FLIPPED])
 
 
+@pytest.fixture
+def reads(monkeypatch):
+    """The shapes of all that the guard reads, as it reads them."""
+    shapes = []
+    divergence = OnlineGuard._divergence
+
+    def watched(guard, trainer, *rest):
+        own = trainer._get_per_token_logps_and_entropies
+        trainer._get_per_token_logps_and_entropies = lambda model, ids, *more: (
+            shapes.append(ids.shape) or own(model, ids, *more)
+        )
+        found = divergence(guard, trainer, *rest)
+        del trainer._get_per_token_logps_and_entropies
+        return found
+
+    monkeypatch.setattr(OnlineGuard, "_divergence", watched)
+    return shapes
+
+
+def test_a_prompt_and_target_of_several_answers_are_read_once_and_pull_for_each(make_trainer, reads):
+    """With the gradients of reading them row by row; nothing is read of rows and columns that weigh nothing."""
+    trainer = make_trainer("rloo", gamma=1.0)
+    prompts = ["w1 w2", "w3 w4 w5", "w6", "w1 w2 w3 w4 w5"]
+    answers = dict(zip(prompts, ([5, 6, 7, 1], [8, 1], [9, 5, 6], [4, 5, 6, 7, 8, 9]), strict=True))
+    trainer.guard.rollouts = {key_of({"prompt": said}): Rollout(ids, 2.0, 2.0) for said, ids in answers.items()}
+    trainer.model.train()
+    batch = trainer._generate_and_score_completions([{"prompt": said} for said in prompts for _ in range(2)])
+    assert batch[FLIPPED].all()
+    batch[FLIPPED][5:] = False
+    term = trainer.guard.added(trainer, trainer.model, batch, torch.zeros(()))
+    expected = by_hand(trainer.model, batch, "flip")
+    assert reads == [(3, 3 + 4)], "three prompts of at most three tokens, targets of at most four"
+    assert term.item() == pytest.approx(expected.item(), rel=1e-5)
+    parameters = list(trainer.model.parameters())
+    for left, right in zip(*(torch.autograd.grad(one, parameters) for one in (term, expected)), strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.slow
-def test_only_answers_that_flip_are_read_again(make_trainer):
-    """The guard's forward sees as many rows as there are flips, and none where nothing flips."""
-    rows = {"flipped": 0, "read": 0}
+def test_only_answers_that_flip_are_read_again(make_trainer, reads):
+    """The guard's forward sees what is distinct among the flips, and there is none where nothing flips."""
+    flipped = []
 
     class Counting(GuardedRLOOTrainer):
         def _compute_loss(self, model, inputs):
-            rows["flipped"] += int(inputs[FLIPPED].sum())
-            own = self._get_per_token_logps_and_entropies
-
-            def reading(model, ids, *rest, **options):
-                rows["read"] += len(ids)
-                return own(model, ids, *rest, **options)
-
-            self._get_per_token_logps_and_entropies = reading
-            loss = super()._compute_loss(model, inputs)
-            self._get_per_token_logps_and_entropies = own
-            rows["read"] -= len(inputs[FLIPPED])
-            return loss
+            rows = inputs[FLIPPED].nonzero().flatten().tolist()
+            flipped.append(len({tuple(inputs["prompt_ids"][row].tolist()) for row in rows}))
+            return super()._compute_loss(model, inputs)
 
     make_trainer("rloo", gamma=0.1, trainer=Counting).train()
-    assert rows["read"] == rows["flipped"] > 0
+    assert [rows for rows, _ in reads] == [count for count in flipped if count]
 
 
 @pytest.mark.slow

@@ -144,16 +144,32 @@ class OnlineGuard:
         rows = weights.nonzero().flatten()
         if len(rows) == 0:
             rows = torch.zeros(1, dtype=torch.long, device=weights.device)
-        mask = batch[TARGET_MASK][rows]
-        width = max(1, int(mask.sum(dim=1).max()))
-        mask, target = mask[:, :width], batch[TARGET][rows, :width]
-        ids = torch.cat([batch["prompt_ids"][rows], target], dim=1)
-        attention = torch.cat([batch["prompt_mask"][rows], mask], dim=1)
+        ids, attention, mask, which = _distinct(batch, rows)
         if self.distance is None:
-            scored = trainer._get_per_token_logps_and_entropies(model, ids, attention, width)  # noqa: SLF001 - its reader
+            scored = trainer._get_per_token_logps_and_entropies(model, ids, attention, mask.shape[1])  # noqa: SLF001 - its reader
             by_token = divergences.cross_entropy(scored[0] * mask)
         else:
             with trainer.accelerator.autocast():
                 by_token = self.distance(model, ids, attention, mask)
         divergence = constraint.reduce_tokens(by_token, mask.sum(dim=1), self.reduction)
-        return constraint.gated_divergence(divergence, weights[rows]).sum() / len(weights)
+        return constraint.gated_divergence(divergence[which], weights[rows]).sum() / len(weights)
+
+
+def _distinct(batch: dict[str, Any], rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What is read of `rows`: a prompt and target that several answers share once, and no column of mere padding.
+
+    Args:
+        batch: from `flagged`.
+        rows: [R] numbers of rows.
+
+    Returns:
+        ids and attention [U, T], the mask [U, C] of the targets at their end, and which of the U each row is, [R].
+    """
+    parts = [batch[name][rows] for name in ("prompt_ids", "prompt_mask", TARGET, TARGET_MASK)]
+    found, which = torch.unique(torch.cat(parts, dim=1), dim=0, return_inverse=True)
+    prompt, seen, target, mask = found.split([part.shape[1] for part in parts], dim=1)
+    start = seen.shape[1] - int(seen.sum(dim=1).max())  # prompts are padded on the left, targets on the right
+    width = max(1, int(mask.sum(dim=1).max()))
+    mask = mask[:, :width]
+    ids = torch.cat([prompt[:, start:], target[:, :width]], dim=1)
+    return ids, torch.cat([seen[:, start:], mask], dim=1), mask, which
