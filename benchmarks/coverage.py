@@ -22,7 +22,8 @@ from flipguard.evaluate.bootstrap import clustered, clusters_to_decide
 from flipguard.evaluate.change import change
 from flipguard.evaluate.comparison import Answer, Outcome, Pair
 from flipguard.evaluate.depth import Measure, depth
-from flipguard.evaluate.floor import floor, tango
+from flipguard.evaluate.difference import tango
+from flipguard.evaluate.floor import floor
 from flipguard.evaluate.outcomes import scored
 from flipguard.evaluate.sampling import Sampling
 

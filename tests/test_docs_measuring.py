@@ -98,7 +98,8 @@ def test_the_page_has_the_facts_that_an_independent_script_counted():
         assert f"{fact['nf']} of {fact['n']:,}\n" in said
         assert f"{fact['pf']} of {fact['n']:,}\n" in said
         assert formatting.equation(fact["mcnemar_exact_p"]) in said
-        assert f"{formatting.percent(fact['acc_old'])} → {formatting.percent(fact['acc_new'])}" in said
+        assert f"{formatting.percent(fact['acc_old'])} [" in said
+        assert f"→ {formatting.percent(fact['acc_new'])} [" in said
     for words in ("18 of 73", "20 of 73", "8 ties, 27 inconsistent", "53.4 % [", "27.4 % ["):
         assert words in PAGE
     assert {0, 1, 2, 3, 4} == {int(code) for code in re.findall(r"^\$ echo \$\?\n(\d)$", PAGE, flags=re.MULTILINE)}

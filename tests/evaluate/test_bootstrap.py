@@ -13,6 +13,7 @@ from scipy import stats as scipy_stats
 from flipguard.evaluate import bootstrap
 from flipguard.evaluate.bootstrap import clustered, design_effect, resample
 from flipguard.evaluate.comparison import Answer, Pair
+from flipguard.evaluate.difference import tango
 from flipguard.evaluate.stats import upper_bound
 
 few = settings(max_examples=40, deadline=None)
@@ -101,6 +102,7 @@ def test_the_bounds_lie_around_the_rate(groups):
     for share in (told.nfr, told.win_rate):
         assert 0.0 <= share.low <= share.value <= share.high <= 1.0
         assert 0.0 <= share.lower <= share.value <= share.upper <= 1.0
+    assert -1.0 <= told.net_low <= told.win_rate.value - told.nfr.value <= told.net_high <= 1.0
     assert 0.0 < told.net_p_value <= 1.0
 
 
@@ -114,6 +116,12 @@ def test_the_net_change_is_tested_with_clusters_kept_whole():
     """Six prompts, each ten times better: of six coin flips, not of sixty."""
     told = clustered(repeats(*[["positive_flip"] * 10] * 6))
     assert told.net_p_value == pytest.approx(2 * 0.5**6)
+
+
+def test_copies_of_a_prompt_do_not_narrow_the_interval_of_the_net_change():
+    """Each of 120 prompts ten times: the interval is about that of 120 pairs, not of 1,200."""
+    told = clustered(repeats(*[[WORSE] * 10] * 15, *[["positive_flip"] * 10] * 30, *[[TIE] * 10] * 75))
+    assert (told.net_low, told.net_high) == pytest.approx(tango(30, 15, 120), abs=0.015)
 
 
 @few

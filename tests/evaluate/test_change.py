@@ -8,10 +8,12 @@ import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
+from statsmodels.stats.proportion import proportion_confint
 
-from flipguard.evaluate.change import change, means, severity, t_quantile
+from flipguard.evaluate.change import change, means, severity
 from flipguard.evaluate.comparison import Answer, Pair
 from flipguard.evaluate.outcomes import scored
+from flipguard.evaluate.sampling import Sampling
 
 few = settings(max_examples=40, deadline=None)
 EIGHTHS = st.integers(-16, 16).map(lambda number: number / 8)
@@ -33,11 +35,24 @@ def test_both_means_are_over_the_same_valid_pairs():
     assert means(pairs([(1.0, math.inf)])) is None
 
 
-@pytest.mark.parametrize("freedom", [1, 2, 3, 5, 9, 30, 1000])
-def test_quantiles_of_student_are_those_of_scipy(freedom):
-    assert t_quantile(0.975, freedom) == pytest.approx(scipy_stats.t.ppf(0.975, freedom), rel=0.002)
-    assert t_quantile(0.95, freedom) == pytest.approx(scipy_stats.t.ppf(0.95, freedom), rel=0.002)
-    assert t_quantile(0.995, freedom) == pytest.approx(scipy_stats.t.ppf(0.995, freedom), rel=0.01)
+def test_a_mean_has_the_interval_of_its_grade():
+    rng = np.random.default_rng(2)
+    scores = rng.normal(0.0, 1.0, (30, 2))
+    told = means(pairs(scores.tolist()), "score", Sampling(alpha=0.01))
+    for column, ends in ((0, (told.old_low, told.old_high)), (1, (told.new_low, told.new_high))):
+        assert ends == pytest.approx(scipy_stats.ttest_1samp(scores[:, column], 0.0).confidence_interval(0.99))
+    right = means(pairs(rng.integers(0, 2, (200, 2)).astype(float).tolist()), "correct")
+    assert (right.old_low, right.old_high) == pytest.approx(proportion_confint(right.old * 200, 200, method="wilson"))
+
+
+def test_answers_of_one_cluster_widen_the_interval_of_both_means():
+    answers = [(float(i // 10 % 2), float(i // 10 % 3 == 0)) for i in range(300)]
+    alone, shared = (
+        means(pairs(answers, clusters=clusters), "correct", Sampling(clusters=clusters is not None))
+        for clusters in (None, [i // 10 for i in range(300)])
+    )
+    assert shared.old_high - shared.old_low > 2.5 * (alone.old_high - alone.old_low)
+    assert shared.new_high - shared.new_low > 2.5 * (alone.new_high - alone.new_low)
 
 
 def test_the_interval_of_prompts_of_their_own_is_that_of_the_t_test():

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,7 @@ def test_swapping_the_runs_swaps_the_flips(write, scores):
     assert (there.negative_flips, there.positive_flips) == (back.positive_flips, back.negative_flips)
     assert there.net.p_value == back.net.p_value
     assert there.net.value == -back.net.value
+    assert (there.net.low, there.net.high) == pytest.approx((-back.net.high, -back.net.low), abs=1e-9)
 
 
 def two(write, old, new, **options):
@@ -267,6 +269,10 @@ def test_the_flips_of_four_gsm8k_systems_are_those_an_independent_count_found(wr
     assert comparison.net.value == pytest.approx(fact["acc_new"] - fact["acc_old"])
     assert (comparison.means.old, comparison.means.new) == pytest.approx((fact["acc_old"], fact["acc_new"]))
     assert comparison.net.p_value == pytest.approx(fact["mcnemar_exact_p"])
+    discordant = fact["nf"] + fact["pf"]
+    wald = 1.96 * math.sqrt(discordant - (fact["pf"] - fact["nf"]) ** 2 / fact["n"]) / fact["n"]
+    ends = comparison.net.value - wald, comparison.net.value + wald
+    assert (comparison.net.low, comparison.net.high) == pytest.approx(ends, abs=0.001)
     counted = {part.name: (part.n, part.negative_flips, part.positive_flips) for part in comparison.slices}
     assert counted == {steps: (said["n"], said["nf"], said["pf"]) for steps, said in fact["by_steps"].items()}
     assert comparison.net.p_value == pytest.approx(fact["mcnemar_exact_p"], rel=1e-6)

@@ -14,7 +14,8 @@ from flipguard.errors import DataError
 from flipguard.evaluate.align import align
 from flipguard.evaluate.compare import Options, compare_files
 from flipguard.evaluate.comparison import Answer, Pair
-from flipguard.evaluate.floor import floor, tango
+from flipguard.evaluate.difference import tango
+from flipguard.evaluate.floor import floor
 from flipguard.evaluate.outcomes import scored
 from flipguard.evaluate.runs import Entry, Run
 from flipguard.evaluate.stats import wilson

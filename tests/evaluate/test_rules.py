@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flipguard.cli import main
 from flipguard.errors import PolicyError
 from flipguard.evaluate.compare import Options, compare_files
-from flipguard.evaluate.floor import tango
+from flipguard.evaluate.difference import tango
 from flipguard.evaluate.report import markdown
 from flipguard.evaluate.rules import Share, deciding, share, spent
 from flipguard.evaluate.stats import at_least, at_most, holm, lower_bound, upper_bound

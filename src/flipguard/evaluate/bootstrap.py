@@ -21,6 +21,7 @@ from random import Random
 from statistics import NormalDist
 
 from flipguard.evaluate.comparison import Pair, Proportion
+from flipguard.evaluate.difference import tango
 from flipguard.evaluate.pairs import Part
 from flipguard.evaluate.permutation import signs, stream
 from flipguard.evaluate.stats import MOST_PROMPTS, lower_bound, rounded_up, upper_bound
@@ -49,7 +50,8 @@ class Clustered:
     """The rates with clusters resampled; there only where some cluster has several valid pairs.
 
     `design_effect` says how many times the variance of the NFR is that of independent pairs (Kish, Survey Sampling,
-    1965), None where it cannot be told; `net_p_value` is the test of the net change with clusters kept whole.
+    1965), None where it cannot be told; `net_low`..`net_high` is the interval of the net change, `net_p_value` its test
+    with clusters kept whole.
     """
 
     clusters: int
@@ -59,6 +61,8 @@ class Clustered:
     design_effect: float | None
     nfr: Bounds
     win_rate: Bounds
+    net_low: float
+    net_high: float
     net_p_value: float
 
 
@@ -87,9 +91,10 @@ def clustered(
     if largest <= 1:
         return None
     drawn = list(resample(clusters, stream(seed, f"clusters{name}"), draws))
-    turned = [(n, better, worse, added) for n, worse, better, added in drawn]
+    turned = [(size, better, worse, added) for size, worse, better, added in drawn]
     n, worse, better = map(sum, zip(*clusters, strict=True))
     nets = [better - worse for _, worse, better in clusters]
+    low, high = difference(better, worse, n, turned, alpha)
     return Clustered(
         clusters=len(clusters),
         largest=largest,
@@ -98,6 +103,8 @@ def clustered(
         design_effect=design_effect([cluster[:2] for cluster in clusters]),
         nfr=bounds(worse, n, drawn, alpha),
         win_rate=bounds(better, n, turned, alpha),
+        net_low=low,
+        net_high=high,
         net_p_value=signs(nets, stream(seed, f"net{name}")),
     )
 
@@ -204,6 +211,16 @@ def bounds(k: int, n: int, draws: Sequence[Draw], alpha: float) -> Bounds:
         lower=min(lower, lower_bound(k, n, alpha)),
         upper=max(upper, upper_bound(k, n, alpha)),
     )
+
+
+def difference(first: int, second: int, n: int, draws: Sequence[Draw], alpha: float) -> tuple[float, float]:
+    """Both ends of (first - second) / n: Tango's, or, of resamples, the wider; the added cluster does its worst."""
+    low, high = tango(first, second, n, alpha)
+    if draws:
+        (least,) = quantiles(((one - other - added) / size for size, one, other, added in draws), alpha / 2)
+        (most,) = quantiles(((one - other + added) / size for size, one, other, added in draws), 1 - alpha / 2)
+        low, high = min(low, least), max(high, most)
+    return low, high
 
 
 def _multinomial(rng: Random, total: int, weights: Sequence[int]) -> list[int]:

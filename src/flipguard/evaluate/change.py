@@ -6,13 +6,16 @@ import math
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
-from statistics import NormalDist
 from typing import Any
 
 from flipguard.evaluate.comparison import Pair
 from flipguard.evaluate.outcomes import drop
 from flipguard.evaluate.pairs import Pairs
 from flipguard.evaluate.permutation import sign_flip, stream
+from flipguard.evaluate.runs import Metric
+from flipguard.evaluate.sampling import INDEPENDENT, Sampling
+from flipguard.evaluate.stats import proportion
+from flipguard.evaluate.student import mean_interval
 
 QUANTILES = {"median": 0.5, "p90": 0.9, "max": 1.0}
 
@@ -35,18 +38,31 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """The mean grade of each model over the same `n` valid pairs; of right and wrong, the share that is right."""
+    """The mean grade of each model over the same `n` valid pairs; of right and wrong, the share that is right.
+
+    Each has its interval, None where one prompt cannot tell a spread; that of the change is the sharper one, since both
+    models answered the same prompts.
+    """
 
     n: int
     old: float
     new: float
+    old_low: float | None = None
+    old_high: float | None = None
+    new_low: float | None = None
+    new_high: float | None = None
 
 
-def means(pairs: Sequence[Pair]) -> Means | None:
+def means(pairs: Sequence[Pair], metric: Metric = "score", how: Sampling = INDEPENDENT) -> Means | None:
     """What each model scores on average; None without valid pairs that carry finite grades.
+
+    The share of right answers has Wilson's interval, clusters resampled where a cluster has several pairs; a mean score
+    has Student's, as `change` has.
 
     Args:
         pairs: matched pairs; invalid ones are left out on both sides.
+        metric: how answers were graded, `correct` or `score`.
+        how: how pairs were drawn, and the error of the intervals.
     """
     table = Pairs.of(pairs)
     graded = _graded(table)
@@ -55,14 +71,29 @@ def means(pairs: Sequence[Pair]) -> Means | None:
     )
     if not before or not all(map(math.isfinite, before)) or not all(map(math.isfinite, after)):
         return None
-    return Means(len(before), math.fsum(before) / len(before), math.fsum(after) / len(after))
+    groups = None if table.independent() else list(compress(table.groups(), graded))
+    n, old, new = len(before), math.fsum(before) / len(before), math.fsum(after) / len(after)
+    if metric == "correct":
+        ends = [_share(scores, groups, how, name) for scores, name in ((before, "old mean"), (after, "new mean"))]
+    else:
+        ends = [mean_interval(*_summed(scores, groups), how.alpha) or (None, None) for scores in (before, after)]
+    return Means(n, old, new, *ends[0], *ends[1])
+
+
+def _share(
+    scores: Sequence[float], groups: Sequence[Hashable] | None, how: Sampling, name: str
+) -> tuple[float | None, float | None]:
+    exact = proportion(scores.count(1.0), len(scores), how.alpha)
+    if groups is not None:
+        exact = how.over(exact, list(compress(groups, map((1.0).__eq__, scores))), groups, name)
+    return exact.low, exact.high
 
 
 def change(pairs: Iterable[Pair], alpha: float = 0.05, seed: int = 0) -> Change | None:
     """The mean change of continuous scores; None without valid pairs, or where a score is infinite.
 
-    The interval is Student's (Biometrika 6, 1908), the variance taken between clusters (Liang & Zeger, Biometrika 73,
-    1986); without clusters that is the usual one. In the test the pairs of a cluster change sign together.
+    The interval is Student's, the variance taken between clusters. In the test the pairs of a cluster change sign
+    together.
 
     Args:
         pairs: matched pairs; invalid ones are left out.
@@ -72,27 +103,28 @@ def change(pairs: Iterable[Pair], alpha: float = 0.05, seed: int = 0) -> Change 
     sizes, sums = _clusters(Pairs.of(pairs))
     if not sums or not all(map(math.isfinite, sums)):
         return None
-    n, many = sum(sizes), len(sums)
-    mean = math.fsum(sums) / n
+    n = sum(sizes)
     p_value, draws = sign_flip(sums, stream(seed, "change"))
-    if many == 1:
-        return Change(n, many, mean, None, None, p_value, draws)
-    spread = math.fsum((total - mean * size) ** 2 for size, total in zip(sizes, sums, strict=True))
-    half = t_quantile(1.0 - alpha / 2.0, many - 1) * math.sqrt(many / (many - 1) * spread) / n
-    return Change(n, many, mean, mean - half, mean + half, p_value, draws)
+    low, high = mean_interval(sizes, sums, alpha) or (None, None)
+    return Change(n, len(sums), math.fsum(sums) / n, low, high, p_value, draws)
 
 
 def _clusters(pairs: Pairs) -> tuple[list[int], list[float]]:
     """How many valid pairs each cluster has, and the sum of their changes."""
     valid = _graded(pairs)
     changes = [moved for moved in compress(pairs.changes(), valid) if moved is not None]
-    if pairs.independent():
-        return [1] * len(changes), changes
+    return _summed(changes, None if pairs.independent() else list(compress(pairs.groups(), valid)))
+
+
+def _summed(values: Sequence[float], groups: Sequence[Hashable] | None) -> tuple[list[int], list[float]]:
+    """The size and the sum of each group; without groups every value is one of its own."""
+    if groups is None:
+        return [1] * len(values), list(values)
     sizes: dict[Hashable, int] = {}
     sums: dict[Hashable, float] = {}
-    for group, moved in zip(compress(pairs.groups(), valid), changes, strict=True):
+    for group, value in zip(groups, values, strict=True):
         sizes[group] = sizes.get(group, 0) + 1
-        sums[group] = sums.get(group, 0.0) + moved
+        sums[group] = sums.get(group, 0.0) + value
     return list(sizes.values()), list(sums.values())
 
 
@@ -126,26 +158,3 @@ def flips(pairs: Pairs, margin: float) -> Iterator[tuple[int, float | None]]:
     old, new = pairs.old.scores, pairs.new.scores
     for row in pairs.where("negative_flip"):
         yield row, drop(old[row], new[row], margin)
-
-
-def t_quantile(share: float, freedom: int) -> float:
-    """Quantile of Student's t: exact for 1 and 2 degrees of freedom, else its expansion in 1 / freedom.
-
-    Fisher and Cornish (Technometrics 2, 1960); within 0.2 % of the true value at 0.975, 1 % at 0.995.
-
-    >>> [round(t_quantile(0.975, freedom), 2) for freedom in (1, 2, 4, 10, 1000)]
-    [12.71, 4.3, 2.78, 2.23, 1.96]
-    """
-    if freedom == 1:
-        return math.tan(math.pi * (share - 0.5))
-    if freedom == 2:
-        return (2.0 * share - 1.0) * math.sqrt(0.5 / (share * (1.0 - share)))
-    z = NormalDist().inv_cdf(share)
-    terms = (
-        z,
-        (z**3 + z) / 4.0,
-        (5.0 * z**5 + 16.0 * z**3 + 3.0 * z) / 96.0,
-        (3.0 * z**7 + 19.0 * z**5 + 17.0 * z**3 - 15.0 * z) / 384.0,
-        (79.0 * z**9 + 776.0 * z**7 + 1482.0 * z**5 - 1920.0 * z**3 - 945.0 * z) / 92160.0,
-    )
-    return math.fsum(term / float(freedom) ** power for power, term in enumerate(terms))

@@ -15,6 +15,7 @@ from flipguard.evaluate.align import Aligned, align, from_judged
 from flipguard.evaluate.change import severity
 from flipguard.evaluate.companions import Further
 from flipguard.evaluate.comparison import Alignment, Comparison, Net, Pair, Result, Slice
+from flipguard.evaluate.difference import tango
 from flipguard.evaluate.gate import decide
 from flipguard.evaluate.intake import CHANGED_TARGETS, DUPLICATES, BadLines, ChangedTargets, Duplicates, Intake
 from flipguard.evaluate.pairs import Pairs
@@ -108,7 +109,7 @@ def compare(  # the keyword-only names are fields of the Comparison
         nfr=stats.proportion(whole.negative_flip, whole.n, alpha),
         win_rate=stats.proportion(whole.positive_flip, whole.n, alpha),
         nfr_given_correct=stats.proportion(whole.negative_flip, whole.right, alpha) if metric == "correct" else None,
-        net=_net(whole),
+        net=_net(whole, alpha),
         slices=adjusted(_slices(slices, alpha)),
         alignment=alignment,
         margin=margin,
@@ -172,9 +173,10 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _net(whole: Tally) -> Net:
-    value = (whole.positive_flip - whole.negative_flip) / whole.n if whole.n else None
-    return Net(value, stats.mcnemar(whole.negative_flip, whole.positive_flip))
+def _net(whole: Tally, alpha: float) -> Net:
+    better, worse = whole.positive_flip, whole.negative_flip
+    low, high = tango(better, worse, whole.n, alpha)
+    return Net((better - worse) / whole.n if whole.n else None, stats.mcnemar(worse, better), low=low, high=high)
 
 
 def _slices(tallies: dict[str, Tally], alpha: float) -> list[Slice]:

@@ -83,14 +83,17 @@ class Proportion:
 
 @dataclass(frozen=True, slots=True)
 class Net:
-    """Share of positive minus share of negative flips, with a two-sided p-value.
+    """Share of positive minus share of negative flips, with a two-sided p-value and the interval `low`..`high`.
 
-    Exact McNemar (the sign test) for independent pairs; where pairs share clusters, these change sign together.
+    Exact McNemar (the sign test) and Tango's score interval for independent pairs; where pairs share clusters, these
+    change sign together in the test and are resampled for the interval. Without pairs nothing is known: -1 to 1.
     """
 
     value: float | None
     p_value: float
     test: Test = "exact McNemar"
+    low: float = -1.0
+    high: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

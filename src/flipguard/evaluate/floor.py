@@ -7,19 +7,15 @@ update did is the excess over this floor, measured on the same prompts.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict
-from statistics import NormalDist
 from typing import Any
 
-from flipguard.evaluate.bootstrap import cluster_of, clustered, quantiles, resample
+from flipguard.evaluate.bootstrap import cluster_of, clustered, difference, resample
 from flipguard.evaluate.comparison import Pair
 from flipguard.evaluate.permutation import stream
 from flipguard.evaluate.sampling import over_clusters
 from flipguard.evaluate.stats import proportion
-
-Interval = Callable[[float], tuple[float, float]]  # both ends at this error, two-sided
 
 
 def floor(pairs: Sequence[Pair], again: Sequence[Pair], alpha: float = 0.05, seed: int = 0) -> dict[str, Any]:
@@ -48,37 +44,6 @@ def floor(pairs: Sequence[Pair], again: Sequence[Pair], alpha: float = 0.05, see
     return {"nfr": shown, "excess": _excess(pairs, valid, alpha, seed)}
 
 
-def tango(only_first: int, only_second: int, n: int, alpha: float = 0.05) -> tuple[float, float]:
-    """The score interval for a difference of paired shares (Tango, Statist. Med. 17, 1998).
-
-    Of n pairs, `only_first` have the first outcome alone and `only_second` the second alone; the difference is that of
-    their shares. The ends are where the score statistic, its variance estimated under the difference, is ±z.
-
-    >>> [round(end, 4) for end in tango(12, 4, 100)]
-    [0.0018, 0.1656]
-    >>> [round(end, 4) for end in tango(0, 0, 100)]
-    [-0.037, 0.037]
-    """
-    if n == 0:
-        return -1.0, 1.0
-    z = NormalDist().inv_cdf(1.0 - alpha / 2.0)
-    return _lower(only_first, only_second, n, z), -_lower(only_second, only_first, n, z)
-
-
-def _lower(first: int, second: int, n: int, z: float) -> float:
-    """The difference at which the score statistic, which falls from -1 to the difference seen, is z."""
-    low, high = -1.0, (first - second) / n
-    for _ in range(60):
-        middle = (low + high) / 2.0
-        linear = (2.0 * n - first + second) * middle - first - second
-        root = math.sqrt(linear * linear + 8.0 * n * second * middle * (1.0 - middle))
-        nuisance = (root - linear) / (4.0 * n)  # the likeliest share of `second` alone, given the difference
-        variance = n * (2.0 * nuisance + middle * (1.0 - middle))
-        above = first - second - n * middle > z * math.sqrt(max(0.0, variance))
-        low, high = (middle, high) if above else (low, middle)
-    return (low + high) / 2.0
-
-
 def _excess(pairs: Sequence[Pair], again: Sequence[Pair], alpha: float, seed: int) -> dict[str, Any]:
     seen = {(pair.id, pair.repeat): pair.outcome == "negative_flip" for pair in again}
     tallies: dict[Hashable, list[int]] = {}
@@ -91,10 +56,10 @@ def _excess(pairs: Sequence[Pair], again: Sequence[Pair], alpha: float, seed: in
             tally[1] += worse and not same
             tally[2] += same and not worse
     n, update, nothing = (sum(tally[column] for tally in tallies.values()) for column in range(3))
-    alone: Interval = lambda error: tango(update, nothing, n, error)  # noqa: E731
     clusters = n > len(tallies)
-    ends = _resampled([(size, one, other) for size, one, other in tallies.values()], seed, alone) if clusters else alone
-    (low, high), (lower, upper) = ends(alpha), ends(2.0 * alpha)
+    parts = [(size, one, other) for size, one, other in tallies.values()]
+    draws = list(resample(parts, stream(seed, "floor"))) if clusters else []
+    (low, high), (lower, upper) = (difference(update, nothing, n, draws, error) for error in (alpha, 2.0 * alpha))
     return {
         "value": (update - nothing) / n if n else None,
         "low": low,
@@ -106,15 +71,3 @@ def _excess(pairs: Sequence[Pair], again: Sequence[Pair], alpha: float, seed: in
         "only_update": update,
         "only_floor": nothing,
     }
-
-
-def _resampled(clusters: list[tuple[int, int, int]], seed: int, alone: Interval) -> Interval:
-    """Ends by resampling clusters, never within those for independent pairs; the added one does its worst for each."""
-    draws = list(resample(clusters, stream(seed, "floor")))
-
-    def ends(error: float) -> tuple[float, float]:
-        (low,) = quantiles(((one - other - added) / n for n, one, other, added in draws), error / 2.0)
-        (high,) = quantiles(((one - other + added) / n for n, one, other, added in draws), 1.0 - error / 2.0)
-        return min(low, alone(error)[0]), max(high, alone(error)[1])
-
-    return ends

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flipguard.evaluate.bootstrap import Bounds, bounds, cluster_of, clustered, resample
-from flipguard.evaluate.comparison import Comparison, Pair, Proportion, Slice, Test
+from flipguard.evaluate.comparison import Comparison, Net, Pair, Proportion, Slice, Test
 from flipguard.evaluate.pairs import Part
 from flipguard.evaluate.permutation import signs, stream
 from flipguard.evaluate.stats import mcnemar, proportion
@@ -109,7 +109,7 @@ def reconsidered(comparison: Comparison, pairs: Iterable[Pair], seed: int) -> Co
         nfr=over_clusters(comparison.nfr, whole.nfr),
         win_rate=over_clusters(comparison.win_rate, whole.win_rate),
         nfr_given_correct=given,
-        net=replace(comparison.net, p_value=whole.net_p_value, test="signs of clusters"),
+        net=Net(comparison.net.value, whole.net_p_value, "signs of clusters", whole.net_low, whole.net_high),
         slices=tuple(_slice(part, by_name[part.name], comparison.alpha, seed) for part in comparison.slices),
     )
 

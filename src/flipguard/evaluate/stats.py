@@ -69,9 +69,7 @@ def upper_bound(k: int, n: int, alpha: float = 0.05) -> float:
     if k == 0:
         return -math.expm1(math.log(alpha) / n)
     start = wilson(k, n, 2.0 * alpha)[1]
-    return _solve(
-        lambda p: at_most(k, n, p) - alpha, lambda p: -(n - k) / (1.0 - p) * _pmf(k, n, p), (k / n, start, 1.0)
-    )
+    return root(lambda p: at_most(k, n, p) - alpha, lambda p: -(n - k) / (1.0 - p) * _pmf(k, n, p), (k / n, start, 1.0))
 
 
 def lower_bound(k: int, n: int, alpha: float = 0.05) -> float:
@@ -85,7 +83,7 @@ def lower_bound(k: int, n: int, alpha: float = 0.05) -> float:
     if k == n:
         return math.exp(math.log(alpha) / n)
     start = wilson(k, n, 2.0 * alpha)[0]
-    return _solve(lambda p: at_least(k, n, p) - alpha, lambda p: k / p * _pmf(k, n, p), (0.0, start, k / n))
+    return root(lambda p: at_least(k, n, p) - alpha, lambda p: k / p * _pmf(k, n, p), (0.0, start, k / n))
 
 
 def proportion(k: int, n: int, alpha: float = 0.05) -> Proportion:
@@ -259,7 +257,7 @@ def _sum_up(k: int, n: int, p: float) -> float:
     return min(1.0, total * _pmf(k, n, p))
 
 
-def _solve(
+def root(
     value: Callable[[float], float], slope: Callable[[float], float], bracket: tuple[float, float, float]
 ) -> float:
     """The root of a monotone function: Newton's steps, halving the bracket (low, start, high) where they leave it."""

@@ -49,7 +49,7 @@ def measure(
         slices=adjusted(comparison.slices, options.min_slice),
         orders=orders(pairs, how) if metric == "verdicts" else None,
         health=health(pairs, alpha),
-        means=None if metric == "verdicts" else means(pairs),
+        means=None if metric == "verdicts" else means(pairs, metric, how),
         change=change(pairs, alpha, seed) if metric == "score" else None,
         companions=tuple(companion.coverage() for companion in files.companions.values()),
         floor=None if again is None else floor(pairs, again.pairs, alpha, seed),

@@ -167,9 +167,14 @@ def means(comparison: Comparison) -> tuple[str, str] | None:
     told = comparison.means
     if told is None:
         return None
+    sides = ((told.old, told.old_low, told.old_high), (told.new, told.new_low, told.new_high))
     if comparison.nfr_given_correct is not None:
-        return "right answers", f"{percent(told.old)} → {percent(told.new)}"
-    return "mean score", f"{score(told.old)} → {score(told.new)}"
+        return "right answers", " → ".join(f"{percent(mean)} [{interval(low, high)}]" for mean, low, high in sides)
+    return "mean score", " → ".join(_mean(mean, low, high) for mean, low, high in sides)
+
+
+def _mean(mean: float, low: float | None, high: float | None) -> str:
+    return score(mean) + ("" if low is None else f" [{score(low)} to {score(high)}]")
 
 
 def p_value(value: float | None) -> str:

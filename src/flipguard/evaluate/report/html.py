@@ -76,7 +76,8 @@ def _figures(comparison: Comparison) -> list[dict[str, Any]]:
     ]
     if net.value is not None:
         test = "exact sign test" if net.test == "exact McNemar" else "sign test of whole clusters"
-        notes = ["win rate minus negative flip rate", f"{test}, {formatting.equation(net.p_value)}"]
+        notes = ["win rate minus negative flip rate", f"{level} interval {formatting.between(net.low, net.high)}"]
+        notes.append(f"{test}, {formatting.equation(net.p_value)}")
         notes += [" ".join(averages)] if (averages := formatting.means(comparison)) else []
         figures.append({"tone": "net", "name": "Net change", "value": formatting.points(net.value), "notes": notes})
     return figures

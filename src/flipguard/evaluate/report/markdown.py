@@ -108,7 +108,8 @@ def _numbers(comparison: Comparison) -> list[str]:
     if comparison.nfr_given_correct is not None:
         lines.append(_row("of what the old model got right", comparison.nfr_given_correct))
     lines.append(_row("Win rate", wins))
-    lines.append(f"| Net change | {formatting.points(net.value)} | {formatting.tested(net.p_value, net.test)} | |")
+    ends, tested = formatting.between(net.low, net.high), formatting.tested(net.p_value, net.test)
+    lines.append(f"| Net change | {formatting.points(net.value)} | {ends} | {tested} |")
     if averages := formatting.means(comparison):
         lines.append(f"| {averages[0].capitalize()} | {averages[1]} | | |")
     return [*lines, ""]

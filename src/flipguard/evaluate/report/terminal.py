@@ -76,7 +76,9 @@ def _numbers(comparison: Comparison) -> list[str]:
     ]
     if comparison.nfr_given_correct is not None:
         lines.append(_row("lost of the right", comparison.nfr_given_correct))
-    lines.append(f"{'net change':<18}{formatting.points(net.value):<24}{formatting.tested(net.p_value, net.test)}")
+    ends = formatting.between(net.low, net.high).removesuffix(" points")
+    moved = f"{formatting.points(net.value)} [{ends}]"
+    lines.append(f"{'net change':<18}{moved:<33}{formatting.tested(net.p_value, net.test)}")
     if averages := formatting.means(comparison):
         lines.append(f"{averages[0]:<18}{averages[1]}")
     others = f"{formatting.count(comparison.ties)} ties"
