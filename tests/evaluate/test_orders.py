@@ -1,5 +1,8 @@
 """Verdicts by the order in which answers were shown."""
 
+from collections import Counter
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,6 +50,25 @@ def test_each_single_order_lies_in_the_bracket(said):
     assert told.either.k - told.both.k <= told.inconsistent.k
     assert told.first_place + told.second_place == told.inconsistent.k
     assert told.decided >= told.first_wins >= 0
+
+
+@given(said=st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=30))
+def test_the_table_counts_each_pair_by_both_of_its_words(said):
+    told = orders([pair(i, *words) for i, words in enumerate(said)])
+    assert {(one, other): k for one, row in told.table.items() for other, k in row.items() if k} == Counter(said)
+    assert told.table["old"]["old"] == told.both.k
+    assert sum(told.table["old"].values()) == told.old_first.k
+
+
+def test_a_judge_torn_within_one_order_is_not_in_the_table_but_counted():
+    verdicts = [("old_first", "old"), ("old_first", "new"), ("new_first", "old")]
+    torn = replace(pair(0, "old", "new"), verdicts=tuple({"order": o, "winner": w} for o, w in verdicts))
+    told = orders([torn, pair(1, "tie", "new"), pair(2, "old", "new", "same", "same")])
+    assert (told.torn, told.table["tie"], told.table["old"]) == (
+        1,
+        {"old": 0, "tie": 1, "new": 1},
+        {"old": 0, "tie": 0, "new": 0},
+    )
 
 
 @given(said=st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=30))

@@ -6,6 +6,7 @@ order sees one; what a judge asked once would have said lies between.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +16,7 @@ from flipguard.evaluate.sampling import INDEPENDENT, Sampling
 
 Order = Literal["old_first", "new_first"]
 ORDERS: tuple[Order, Order] = ("old_first", "new_first")
+WORDS = ("old", "tie", "new")
 FIRST_PLACE: dict[str, tuple[str, int]] = {"old_first": ("old", 1), "new_first": ("new", -1)}
 
 
@@ -25,7 +27,9 @@ class Orders:
     `both`, `either`, `old_first`, `new_first`: share whose old answer was called better in both orders, in at least
     one, in that one. `inconsistent`: the orders disagree. `first_place` and `second_place` count pairs whose
     verdicts favour the answer shown there; `p_value` is the sign test on the two, equally likely without position
-    bias. `decided` verdicts name a winner, and `first_wins` of them name the answer shown first.
+    bias. `decided` verdicts name a winner, and `first_wins` of them name the answer shown first. `table[first][second]`
+    counts pairs by who was called better with the old answer shown first, and with the new one first; `torn` are the
+    pairs that are not in it, because the judge said two things in one order.
     """
 
     n: int
@@ -40,6 +44,8 @@ class Orders:
     first_wins: int
     decided: int
     test: Test
+    table: dict[str, dict[str, int]]
+    torn: int
 
 
 def orders(pairs: Iterable[Pair], how: Sampling = INDEPENDENT) -> Orders | None:
@@ -55,6 +61,8 @@ def orders(pairs: Iterable[Pair], how: Sampling = INDEPENDENT) -> Orders | None:
     either = [pair for pair in known if any(_worse(pair, order) for order in ORDERS)]
     first, second = ([pair for pair in known if _twice(pair) and sign * _lean(pair) > 0] for sign in (1, -1))
     p_value, test = how.test(first, second, "place")
+    said_both = Counter((_word(pair, ORDERS[0]), _word(pair, ORDERS[1])) for pair in known)
+    table = {one: {other: said_both[one, other] for other in WORDS} for one in WORDS}
     said = [verdict for pair in known for verdict in pair.verdicts if verdict["winner"] in ("old", "new")]
     return Orders(
         n=len(known),
@@ -67,6 +75,8 @@ def orders(pairs: Iterable[Pair], how: Sampling = INDEPENDENT) -> Orders | None:
         second_place=len(second),
         p_value=p_value,
         test=test,
+        table=table,
+        torn=len(known) - sum(sum(row.values()) for row in table.values()),
         first_wins=sum(verdict["winner"] == FIRST_PLACE[verdict["order"]][0] for verdict in said),
         decided=len(said),
     )
@@ -85,6 +95,12 @@ def _worse(pair: Pair, order: Order) -> bool:
     if _same(pair):
         return False
     return all(verdict["winner"] == "old" for verdict in pair.verdicts if verdict["order"] == order)
+
+
+def _word(pair: Pair, order: Order) -> str | None:
+    """What all verdicts of this order say; None where they say two things."""
+    said = {verdict["winner"] for verdict in pair.verdicts if verdict["order"] == order}
+    return "tie" if _same(pair) else said.pop() if len(said) == 1 else None
 
 
 def _lean(pair: Pair) -> int:

@@ -1,5 +1,6 @@
 """What stands beside the rates: in every view, in words, and harmless whatever the names are."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from flipguard.evaluate import refusals, shifts
 from flipguard.evaluate.agreement import agreement
 from flipguard.evaluate.comparison import Answer, Pair
 from flipguard.evaluate.labels import correct
+from flipguard.evaluate.orders import orders
 from flipguard.evaluate.report import html, markdown, terminal
 from flipguard.evaluate.report.beside import sections
 from flipguard.evaluate.sequential import decide_early
@@ -83,3 +85,27 @@ def check_harmless(name, measured):
         assert "<svg/onload" not in text
     rows = [line for line in comment.splitlines() if line.startswith("| refuses now")]
     assert all(line.count("|") - line.count("\\|") == 3 for line in rows)
+
+
+def test_what_a_judge_said_in_both_orders_is_a_table_with_heads(judged_pairs, make_comparison):
+    comparison = replace(make_comparison(judged_pairs), orders=orders(judged_pairs))
+    page = html.render(comparison, judged_pairs)
+    _, _, table = page.partition('<table class="matrix orders">')
+    table, _, _ = table.partition("</table>")
+    assert "<caption>" in table
+    assert (table.count('<th scope="col">'), table.count('<th scope="row">')) == (3, 3)
+    cells = re.findall(r'<td class="(\w+)">.*?</span> (\d+) ', table)
+    apart = "inconsistent"
+    assert [name for name, _ in cells] == [
+        "negative_flip",
+        apart,
+        apart,
+        apart,
+        "tie",
+        apart,
+        apart,
+        apart,
+        "positive_flip",
+    ]
+    assert [number for _, number in cells] == list("101000000")
+    assert "| **old better** | ▼ 1 | ◆ 0 | ◆ 1 |" in markdown.render(comparison, judged_pairs)

@@ -14,6 +14,7 @@ from flipguard.evaluate.report.flips import browse, worst_slices
 from flipguard.evaluate.report.page import drawing, fill
 from flipguard.evaluate.report.scatter import Point, repeats, scatter, thinned
 from flipguard.evaluate.report.svg import Interval, forest_axis, forest_row, share_axis, stacked, strip
+from flipguard.evaluate.report.uncertainty import grid_of_orders
 
 _TOLD = ("command", "notes", "margin", "alpha")  # what of the provenance stands elsewhere on the page
 _MOST_SLICES = 200
@@ -45,6 +46,7 @@ def render(comparison: Comparison, pairs: Sequence[Pair]) -> str:
         browser=browser,
         rules=rules(comparison),
         judge=judge(comparison),
+        orders=grid_of_orders(comparison),
         unknown=unknown_of_the_judge(comparison),
         beside=changes(comparison),
         slice_names=[part.name for part in slices],

@@ -13,6 +13,7 @@ from flipguard.evaluate.report import formatting
 from flipguard.evaluate.report.beside import rules, sections
 from flipguard.evaluate.report.flips import worst_first, worst_slices
 from flipguard.evaluate.report.text import clean, clip, one_line
+from flipguard.evaluate.report.uncertainty import grid_of_orders
 
 MAX_CHARACTERS: Final = 59_000  # GitHub refuses comments of more than 65,536
 _FLIPS: Final = 10
@@ -156,12 +157,25 @@ def _slices(comparison: Comparison) -> list[str]:
 
 def _beside(comparison: Comparison) -> list[str]:
     """What else was looked at, folded: a table each."""
-    lines: list[str] = []
+    lines = _orders(comparison)
     for part in sections(comparison):
         rows = [f"| {prose(name)} | {prose(value)} |" for name, value in part.rows]
         title = f"<details><summary>{prose(part.title)}</summary>"
         lines += [title, "", "| | |", "|---|---|", *rows, "", "</details>", ""]
     return lines
+
+
+def _orders(comparison: Comparison) -> list[str]:
+    """What the judge said in one order against what it said in the other, folded."""
+    grid = grid_of_orders(comparison)
+    if grid is None:
+        return []
+    rows = [
+        f"| **{name}** | {' | '.join(f'{formatting.OUTCOME_MARKS[became]} {number}' for became, number in cells)} |"
+        for name, cells in grid.rows
+    ]
+    head = [f"| {grid.sides[0]} ↓, {grid.sides[1]} → | {' | '.join(grid.head)} |", "|---|---:|---:|---:|"]
+    return [f"<details><summary>{grid.title}</summary>", "", *head, *rows, "", grid.note, "", "</details>", ""]
 
 
 def _flip(pair: Pair) -> str:

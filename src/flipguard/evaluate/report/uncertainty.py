@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flipguard.evaluate.comparison import Comparison, Proportion
+from flipguard.evaluate.comparison import Comparison, Outcome, Proportion
 from flipguard.evaluate.report import formatting
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from flipguard.evaluate.health import Health
     from flipguard.evaluate.orders import Orders
     from flipguard.evaluate.rivals import Rival
+
+PREFERRED = {"old": "old better", "tie": "a tie", "new": "new better"}
+AGREED: dict[str, Outcome] = {"old": "negative_flip", "tie": "tie", "new": "positive_flip"}
 
 Row = tuple[str, str]
 Table = tuple[str, tuple[Row, ...]]
@@ -37,6 +41,40 @@ def of_the_judge(comparison: Comparison) -> Iterator[Table]:
         yield from _floor(comparison.floor)
     if comparison.health is not None:
         yield _health(comparison.health)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Counts of pairs by two words, one of each of `sides` (rows, columns), and what became of those in each cell."""
+
+    title: str
+    sides: tuple[str, str]
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[tuple[Outcome, str], ...]], ...]
+    note: str
+
+
+def grid_of_orders(comparison: Comparison) -> Grid | None:
+    """What the judge said in one order against what it said in the other, where it was asked in both."""
+    told = comparison.orders
+    if told is None:
+        return None
+    rows = tuple(
+        (name, tuple((_became(one, other), formatting.count(told.table[one][other])) for other in PREFERRED))
+        for one, name in PREFERRED.items()
+    )
+    torn = f" Torn within one order, and not in the table: {formatting.count(told.torn)}." if told.torn else ""
+    return Grid(
+        "Which answer the judge called better, in one order and in the other",
+        ("old answer first", "new answer first"),
+        tuple(PREFERRED.values()),
+        rows,
+        f"Where the orders disagree the pair is inconsistent.{torn}",
+    )
+
+
+def _became(one: str, other: str) -> Outcome:
+    return AGREED[one] if one == other else "inconsistent"
 
 
 def _share(share: Proportion) -> str:
