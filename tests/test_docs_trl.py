@@ -27,10 +27,10 @@ OPTIONS = shlex.split(
 
 TIDY = """
 import runpy
-import torch
+from flipguard.processes import end
 
 runpy.run_path("train.py", run_name="__main__")
-torch.distributed.destroy_process_group()  # left to the exit, gloo's threads now and then abort a process that is done
+end(0)  # left to the interpreter, gloo's threads now and then abort a process that is done
 """
 
 

@@ -1,5 +1,6 @@
 """TRL's trainers, guarded, on a model and data small enough for a blink; all from configs, nothing downloaded."""
 
+import datasets
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -69,3 +70,46 @@ def shifted():
                     parameter += by * torch.randn(parameter.shape, generator=generator)
 
     return shift
+
+
+@pytest.fixture(scope="session")
+def prompts():
+    return [f"w{at} w{at + 1}" for at in range(12)]
+
+
+@pytest.fixture(scope="session")
+def share_of_even_words(prompts):
+    """A reward every sample differs in; the seventh prompt cannot be graded."""
+
+    def share_of_even_words(completions, **columns):
+        words = [completion.split() for completion in completions]
+        return [
+            None if prompt == prompts[6] else sum(int(word[1:]) % 2 == 0 for word in said if word[1:].isdigit()) / 8
+            for prompt, said in zip(columns["prompts"], words, strict=True)
+        ]
+
+    return share_of_even_words
+
+
+@pytest.fixture
+def build(tmp_path, make_model, tokenizer, prompts, share_of_even_words):
+    """An online trainer of a class and config, on these prompts and that reward, from a folder if of no model."""
+    make_model().save_pretrained(tmp_path / "model")
+
+    def make(trainer, config, model=None, **further):
+        return trainer(
+            model=str(tmp_path / "model") if model is None else model,
+            reward_funcs=share_of_even_words,
+            args=config,
+            train_dataset=datasets.Dataset.from_list([{"prompt": prompt} for prompt in prompts]),
+            processing_class=tokenizer,
+            **further,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def same():
+    """Whether two models' weights are the same, bit for bit."""
+    return lambda left, right: all(torch.equal(left[name], right[name]) for name in left)

@@ -2,7 +2,6 @@
 
 import json
 
-import datasets
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -22,34 +21,16 @@ KINDS = {
     "rloo": (RLOOConfig, RLOOTrainer, GuardedRLOOConfig, GuardedRLOOTrainer),
     "grpo": (GRPOConfig, GRPOTrainer, GuardedGRPOConfig, GuardedGRPOTrainer),
 }
-PROMPTS = [f"w{at} w{at + 1}" for at in range(12)]
-
-
-def share_of_even_words(completions, **columns):
-    """A reward every sample differs in; the seventh prompt cannot be graded."""
-    words = [completion.split() for completion in completions]
-    return [
-        None if prompt == PROMPTS[6] else sum(int(word[1:]) % 2 == 0 for word in said if word[1:].isdigit()) / 8
-        for prompt, said in zip(columns["prompts"], words, strict=True)
-    ]
 
 
 @pytest.fixture
-def make_trainer(tmp_path, make_model, tokenizer, arguments):
-    make_model().save_pretrained(tmp_path / "model")
-
+def make_trainer(tmp_path, arguments, build):
     def make(kind, *, guarded=True, trainer=None, **config):
         plain_config, plain, our_config, ours = KINDS[kind]
         settings = {**arguments, "num_generations": 2, "max_completion_length": 8, "max_steps": 3, "seed": 5, **config}
         settings["per_device_train_batch_size"] = config.get("per_device_train_batch_size", 4)
         made = (our_config if guarded else plain_config)(str(tmp_path / "out"), **settings)
-        return (trainer or (ours if guarded else plain))(
-            model=str(tmp_path / "model"),
-            reward_funcs=share_of_even_words,
-            args=made,
-            train_dataset=datasets.Dataset.from_list([{"prompt": prompt} for prompt in PROMPTS]),
-            processing_class=tokenizer,
-        )
+        return build(trainer or (ours if guarded else plain), made)
 
     return make
 
@@ -58,13 +39,9 @@ def weights(trainer):
     return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
 
 
-def same(left, right):
-    return all(torch.equal(left[name], right[name]) for name in left)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_zero_gamma_trains_to_the_weights_of_trl_bit_for_bit_and_still_counts(make_trainer, kind):
+def test_zero_gamma_trains_to_the_weights_of_trl_bit_for_bit_and_still_counts(make_trainer, same, kind):
     plain = make_trainer(kind, guarded=False)
     plain.train()
     counted = make_trainer(kind, gamma=0.0)
@@ -167,22 +144,23 @@ def test_only_answers_that_flip_are_read_again(make_trainer, reads):
 
 
 @pytest.mark.slow
-def test_a_reward_of_none_is_never_a_flip_on_either_side(make_trainer):
+def test_a_reward_of_none_is_never_a_flip_on_either_side(make_trainer, prompts):
     trainer = make_trainer("rloo", gamma=0.0, num_train_epochs=1, max_steps=-1, per_device_train_batch_size=8)
     seen = []
 
     class Watched(GuardedRLOOTrainer):
         def _generate_and_score_completions(self, inputs):
             batch = super()._generate_and_score_completions(inputs)
-            prompts = [row["prompt"] for row in inputs]
-            seen.extend(zip(prompts, batch[FLIPPED].tolist(), batch[KNOWN].tolist(), strict=True))
+            asked = [row["prompt"] for row in inputs]
+            seen.extend(zip(asked, batch[FLIPPED].tolist(), batch[KNOWN].tolist(), strict=True))
             return batch
 
     trainer.__class__ = Watched
     trainer.train()
-    ungraded = [(flipped, known) for prompt, flipped, known in seen if prompt == PROMPTS[6]]
+    ungraded = [(flipped, known) for prompt, flipped, known in seen if prompt == prompts[6]]
     assert ungraded == [(False, False)] * 2
-    assert all(known for prompt, _, known in seen if prompt != PROMPTS[6])
+    assert all(known for prompt, _, known in seen if prompt != prompts[6])
+    assert sum(step.get("flip/ungraded", 0) for step in trainer.state.log_history) == 2
 
 
 @pytest.mark.slow
@@ -196,14 +174,14 @@ def test_the_margin_is_in_reward_units(make_trainer):
 
 
 @pytest.mark.slow
-def test_the_reference_is_asked_once_and_belongs_to_its_model(make_trainer, tmp_path, shifted):
+def test_the_reference_is_asked_once_and_belongs_to_its_model(make_trainer, prompts, tmp_path, shifted):
     cache = tmp_path / "reference.jsonl"
     first = make_trainer("rloo", reference_cache=str(cache))
     first.train()
     second = make_trainer("rloo", reference_cache=str(cache))
     second._generate = None  # asked again it would fail before training
     second.guard.ask_reference(second)
-    assert second.guard.rollouts.keys() < {key_of({"prompt": prompt}) for prompt in PROMPTS}
+    assert second.guard.rollouts.keys() < {key_of({"prompt": prompt}) for prompt in prompts}
     assert len(second.guard.rollouts) == 6, "two prompts in each of three steps"
     assert repr(second.guard.rollouts) == repr(first.guard.rollouts)
     other = make_trainer("rloo", reference_cache=str(cache))
@@ -216,7 +194,7 @@ def test_the_reference_is_asked_once_and_belongs_to_its_model(make_trainer, tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_broken_run_resumes_to_the_same_weights(make_trainer, kind):
+def test_a_broken_run_resumes_to_the_same_weights(make_trainer, same, kind):
     whole = make_trainer(kind, gamma=0.5, save_strategy="steps", save_steps=7, max_steps=9)
     whole.train()
     again = make_trainer(kind, gamma=0.5, save_strategy="steps", save_steps=7, max_steps=9)
@@ -227,18 +205,12 @@ def test_a_broken_run_resumes_to_the_same_weights(make_trainer, kind):
 
 
 @pytest.mark.slow
-def test_the_model_of_the_kl_term_is_the_one_in_memory(make_model, tokenizer, tmp_path, arguments, shifted):
+def test_the_model_of_the_kl_term_is_the_one_in_memory(build, tmp_path, arguments, same, shifted):
     """TRL would load the one on disk."""
-    make_model().save_pretrained(tmp_path / "model")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     shifted(model)
-    trainer = GuardedRLOOTrainer(
-        model=model,
-        reward_funcs=share_of_even_words,
-        args=GuardedRLOOConfig(str(tmp_path / "out"), beta=0.1, num_generations=2, **arguments),
-        train_dataset=datasets.Dataset.from_list([{"prompt": prompt} for prompt in PROMPTS]),
-        processing_class=tokenizer,
-    )
+    config = GuardedRLOOConfig(str(tmp_path / "out"), beta=0.1, num_generations=2, **arguments)
+    trainer = build(GuardedRLOOTrainer, config, model=model)
     assert same(model.state_dict(), trainer.ref_model.state_dict())
 
 

@@ -11,9 +11,9 @@ SCRIPT = """
 import json
 import sys
 import datasets
-import torch
 from accelerate.utils import gather_object
 from flipguard.integrations.trl import GuardedPPOConfig, GuardedPPOTrainer, GuardedRLOOConfig, GuardedRLOOTrainer
+from flipguard.processes import end
 
 KINDS = {"rloo": (GuardedRLOOConfig, GuardedRLOOTrainer, {"num_generations": 2}),
          "ppo": (GuardedPPOConfig, GuardedPPOTrainer, {"critic_learning_rate": 1e-2, "normalize_advantages": True})}
@@ -38,7 +38,7 @@ sums = gather_object([[float(weight.detach().double().sum()) for weight in train
 if trainer.accelerator.is_main_process:
     with open("done.json", "w") as file:
         json.dump({"asked": len(trainer.guard.rollouts), "log": trainer.state.log_history, "sums": sums}, file)
-torch.distributed.destroy_process_group()  # left to the exit, gloo's threads now and then abort a process that is done
+end(0)  # left to the interpreter, gloo's threads now and then abort a process that is done
 """
 
 

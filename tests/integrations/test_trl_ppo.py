@@ -9,34 +9,15 @@ from flipguard.errors import DataError, ModelError, RecipeError
 from flipguard.integrations.trl import GuardedPPOConfig, GuardedPPOTrainer
 from flipguard.integrations.trl.critic import opened, with_score
 from flipguard.integrations.trl.online import FLIPPED, KNOWN, TARGET, TARGET_MASK
-
-PROMPTS = [f"w{at} w{at + 1}" for at in range(12)]
-
-
-def share_of_even_words(completions, **columns):
-    """A reward every sample differs in; the seventh prompt cannot be graded."""
-    words = [completion.split() for completion in completions]
-    return [
-        None if prompt == PROMPTS[6] else sum(int(word[1:]) % 2 == 0 for word in said if word[1:].isdigit()) / 8
-        for prompt, said in zip(columns["prompts"], words, strict=True)
-    ]
+from flipguard.integrations.trl.ppo import ADVANTAGES, MASK, RETURNS
 
 
 @pytest.fixture
-def make_trainer(tmp_path, make_model, tokenizer, arguments):
-    make_model().save_pretrained(tmp_path / "model")
-
+def make_trainer(tmp_path, arguments, build):
     def make(trainer=GuardedPPOTrainer, out="out", peft_config=None, **config):
         settings = {**arguments, "max_completion_length": 8, "max_steps": 3, "seed": 5, "critic_learning_rate": 0.01}
         made = GuardedPPOConfig(str(tmp_path / out), **settings | {"per_device_train_batch_size": 6} | config)
-        return trainer(
-            model=str(tmp_path / "model"),
-            reward_funcs=share_of_even_words,
-            args=made,
-            train_dataset=datasets.Dataset.from_list([{"prompt": prompt} for prompt in PROMPTS]),
-            processing_class=tokenizer,
-            peft_config=peft_config,
-        )
+        return build(trainer, made, peft_config=peft_config)
 
     return make
 
@@ -44,10 +25,6 @@ def make_trainer(tmp_path, make_model, tokenizer, arguments):
 def weights(trainer):
     both = {"policy": trainer.model, "critic": trainer.critic}
     return {f"{of}.{name}": one.clone() for of, model in both.items() for name, one in model.state_dict().items()}
-
-
-def same(left, right):
-    return all(torch.equal(left[name], right[name]) for name in left)
 
 
 class Recorded(GuardedPPOTrainer):
@@ -64,6 +41,8 @@ def by_hand(trainer, batch, rewards):
     args, actor, critics, tokens = trainer.args, [], [], 0
     reference = trainer.ref_model
     for row, reward in enumerate(rewards):
+        if reward is None:  # nothing is learned of it
+            continue
         prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()]
         answer = batch["completion_ids"][row][batch["completion_mask"][row].bool()]
         ids = torch.cat([prompt, answer])[None]
@@ -76,7 +55,7 @@ def by_hand(trainer, batch, rewards):
         values = torch.stack([trainer.critic.classifier.score(trunk[place])[0] for place in at])
         old, old_values = logps["now"].detach(), values.detach()
         gains = [-args.beta * (old[t] - logps["ref"][t]).item() for t in range(len(answer))]
-        gains[-1] += 0.0 if reward is None else max(-5.0, min(5.0, reward))
+        gains[-1] += max(-5.0, min(5.0, reward))
         for t in range(len(answer)):
             advantage, weight = 0.0, 1.0
             for later in range(t, len(answer)):
@@ -90,29 +69,34 @@ def by_hand(trainer, batch, rewards):
     return sum(actor) / tokens + sum(critics) / tokens
 
 
-def test_a_step_has_the_loss_and_gradients_of_the_equations(make_trainer, shifted):
+def test_a_step_has_the_loss_and_gradients_of_the_equations(make_trainer, prompts, share_of_even_words, shifted):
     trainer = make_trainer(gate="off", discount=0.9, gae_lambda=0.8, beta=0.2)
     shifted(trainer.ref_model)
     shifted(trainer.critic)
     trainer.guard.ask_reference(trainer)
     trainer.model.train()
-    batch = trainer._generate_and_score_completions([{"prompt": prompt} for prompt in PROMPTS[3:9]])
+    batch = trainer._generate_and_score_completions([{"prompt": prompt} for prompt in prompts[3:9]])
     trainer.current_gradient_accumulation_steps = 1
     texts = trainer.processing_class.batch_decode(batch["completion_ids"], skip_special_tokens=True)
-    rewards = share_of_even_words(texts, prompts=PROMPTS[3:9])
+    rewards = share_of_even_words(texts, prompts=prompts[3:9])
     assert None in rewards
     parameters = [*trainer.model.parameters(), *trainer.critic.parameters()]
     ours, theirs = trainer._compute_loss(trainer.model, batch), by_hand(trainer, batch, rewards)
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
+    told = trainer._metrics["train"]
+    assert told["flip/ungraded"] == [rewards.count(None)]
+    returns, missed = (batch[name][batch[MASK]] for name in (RETURNS, ADVANTAGES))
+    expected = 1 - (missed.var(correction=0) / returns.var(correction=0)).item()
+    assert told["ppo/value_explained_variance"] == pytest.approx([expected], rel=1e-4)
     for left, right in zip(torch.autograd.grad(ours, parameters), torch.autograd.grad(theirs, parameters), strict=True):
         torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-5)
 
 
-def test_the_guard_adds_the_cross_entropy_of_the_better_answer_where_one_flips(make_trainer):
+def test_the_guard_adds_the_cross_entropy_of_the_better_answer_where_one_flips(make_trainer, prompts):
     trainer = make_trainer(gamma=0.5, flip_margin=0.0)
     trainer.guard.ask_reference(trainer)
     trainer.model.train()
-    batch = trainer._generate_and_score_completions([{"prompt": prompt} for prompt in PROMPTS[3:9]])
+    batch = trainer._generate_and_score_completions([{"prompt": prompt} for prompt in prompts[3:9]])
     assert 0 < batch[FLIPPED].sum() < len(batch[FLIPPED])
     guarded = trainer._compute_loss(trainer.model, batch)
     trainer.guard.gamma = 0.0
@@ -123,6 +107,28 @@ def test_the_guard_adds_the_cross_entropy_of_the_better_answer_where_one_flips(m
         logps = trainer.model(torch.cat([prompt, target])[None]).logits[0].log_softmax(-1)
         expected -= 0.5 * logps[len(prompt) - 1 : -1].gather(1, target[:, None]).sum() / len(batch[FLIPPED])
     assert (guarded - plain).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_zero_gamma_is_the_unguarded_trajectory_bit_for_bit_and_still_counts(make_trainer, same):
+    def run(gamma, *, silent=False):
+        trainer = make_trainer(gamma=gamma, num_iterations=2, max_steps=4)
+        if silent:  # no guard at all
+            for name, gives in {
+                "ask_reference": lambda _: None,
+                "flagged": lambda _, __, batch: batch,
+                "added": lambda _, __, ___, loss: loss,
+            }.items():
+                setattr(trainer.guard, name, gives)
+        trainer.train()
+        return trainer, [step for step in trainer.state.log_history if "loss" in step]
+
+    (plain, said), (counted, more), (guarded, _) = run(0.5, silent=True), run(0.0), run(0.5)
+    assert same(weights(plain), weights(counted))
+    assert not same(weights(plain), weights(guarded))
+    assert max(step["flip/rate"] for step in more if "flip/rate" in step) > 0
+    for left, right in zip(said, more, strict=True):
+        assert {**left, "step_time": 0} == {name: right[name] for name in left} | {"step_time": 0}
 
 
 @pytest.mark.slow
@@ -141,7 +147,7 @@ def test_accumulation_does_not_change_the_step_and_epochs_learn_from_the_same_an
 
 
 @pytest.mark.slow
-def test_a_resumed_run_ends_in_the_weights_of_an_unbroken_one(make_trainer, tmp_path):
+def test_a_resumed_run_ends_in_the_weights_of_an_unbroken_one(make_trainer, same, tmp_path):
     (tmp_path / "texts.jsonl").write_text("".join(f'{{"text": "w{at} w{at + 1} w2"}}\n' for at in range(9)))
     further = {
         "ema_decay": 0.5,
@@ -196,13 +202,13 @@ def test_an_adapter_is_trained_and_saved_and_its_critic_stays_whole(make_trainer
     assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
 
 
-def test_texts_add_their_mean_negative_log_likelihood(make_trainer, tmp_path):
+def test_texts_add_their_mean_negative_log_likelihood(make_trainer, prompts, tmp_path):
     said = ["w1 w2 w3", "w4 w5", "w6 w7 w8 w9"]
     (tmp_path / "texts.jsonl").write_text("".join(f'{{"text": "{text}"}}\n' for text in said))
     trainer = make_trainer(pretraining=str(tmp_path / "texts.jsonl"), ptx_coef=2.0, gate="off")
     trainer.guard.ask_reference(trainer)
     trainer.model.train()
-    batch = trainer._generate_and_score_completions([{"prompt": prompt} for prompt in PROMPTS[:3]])
+    batch = trainer._generate_and_score_completions([{"prompt": prompt} for prompt in prompts[:3]])
     mixed, trainer.texts = trainer._compute_loss(trainer.model, batch), []
     plain, nats, tokens = trainer._compute_loss(trainer.model, batch), 0.0, 0
     for text in said:
@@ -245,11 +251,27 @@ def test_a_critic_can_start_from_a_reward_model(make_trainer, make_model, tmp_pa
         ({"ema_decay": 2.0}, "ema_decay: 2.0 is not possible"),
         ({"ptx_coef": -1}, "ptx_coef: -1 is not possible: it must be a number of at least 0"),
         ({"gamma": -1}, "gamma: -1 is not possible"),
+        ({"critic": torch.nn.Linear(1, 1)}, "critic: Linear is not possible: it must be a folder or hub id"),
     ],
 )
 def test_options_that_are_not_possible_are_one_line(make_trainer, option, says):
     with pytest.raises(RecipeError, match=says):
         make_trainer(**option)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "w1 w2", "images": ["w1.png"]},
+        {"prompt": "w1 w2", "image": "w1.png"},
+        {"prompt": [{"role": "user", "content": [{"type": "image", "text": None}, {"type": "text", "text": "w1"}]}]},
+    ],
+)
+def test_prompts_with_images_are_refused(make_trainer, row):
+    trainer = make_trainer()
+    trainer.train_dataset = datasets.Dataset.from_list([row] * 12)
+    with pytest.raises(RecipeError, match="train_dataset: has prompts with images, and the guard reads text only"):
+        trainer.train()
 
 
 def test_an_adapted_model_needs_a_critic_of_its_own(make_model):

@@ -50,6 +50,15 @@ def keeps(prompts, completions, **columns):
     return [float(len(answer)) for answer in completions]
 """
 TRAINER = {"learning_rate": 1e-2, "per_device_train_batch_size": 4, "max_steps": 6, "use_cpu": True}
+BY_HAND = {  # the same as a config of TRL
+    **TRAINER, "num_generations": 2, "max_completion_length": 8, "bf16": False, "gradient_checkpointing": False,
+    "report_to": "none", "save_strategy": "no", "disable_tqdm": True,
+}  # fmt: skip
+LORA = {"r": 2, "target_modules": "all-linear"}
+
+
+def write_rows(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 @pytest.fixture
@@ -60,7 +69,7 @@ def online(make_recipe, tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "even_words", raising=False)  # of another test, in another folder
     (tmp_path / "even_words.py").write_text(SCORER)
     rows = [{"id": n, "prompt": [{"role": "user", "content": f"w{n} w{n + 1}"}], "target": n} for n in range(12)]
-    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "prompts.jsonl", rows)
 
     def write(name="rloo", **sections):
         said = {
@@ -74,6 +83,39 @@ def online(make_recipe, tmp_path, monkeypatch):
         return make_recipe(name, **said | sections)
 
     return write
+
+
+@pytest.fixture
+def by_hand(model_folder, tokenizer, tmp_path):
+    """The weights that a trainer and config of TRL's kind end in, on the prompts and the reward of `online`."""
+
+    def train(trainer, config, **options):
+        prompts = [json.loads(line)["prompt"] for line in (tmp_path / "prompts.jsonl").read_text().splitlines()]
+        made = trainer(
+            model=AutoModelForCausalLM.from_pretrained(model_folder),
+            reward_funcs=importlib.import_module("even_words").even,
+            args=config(str(tmp_path / "theirs"), **BY_HAND | options),
+            train_dataset=datasets.Dataset.from_dict({"prompt": prompts}),
+            processing_class=tokenizer,
+        )
+        made.train()
+        return dict(made.model.state_dict())
+
+    return train
+
+
+@pytest.fixture
+def refused(online, tmp_path):
+    """Asserts that a recipe is refused by one line that holds `says`, and leaves nothing behind."""
+
+    def check(says, **sections):
+        with pytest.raises(FlipGuardError) as raised:
+            train(online(**sections))
+        assert says in str(raised.value)
+        assert "\n" not in str(raised.value)
+        assert not list((tmp_path / "rloo").glob("*"))
+
+    return check
 
 
 def test_ppo_goes_from_recipe_to_a_plain_model_folder_with_its_critic_beside(online):
@@ -123,45 +165,19 @@ def test_an_online_recipe_leaves_a_model_a_card_and_the_metrics_of_every_step(on
     assert "12 prompts" in card
 
 
-def test_with_gamma_zero_the_recipe_trains_to_the_weights_of_trl(online, model_folder, tokenizer, tmp_path):
+def test_with_gamma_zero_the_recipe_trains_to_the_weights_of_trl(online, by_hand):
     sections = {"loss": {"beta": 0.1, "epsilon": 0.3}, "constraint": {"gamma": 0}}
-    ours = train(online(trainer=TRAINER | {"gradient_accumulation_steps": 2, "max_steps": 3}, **sections))
-    prompts = [json.loads(line)["prompt"] for line in (tmp_path / "prompts.jsonl").read_text().splitlines()]
-    arguments = RLOOConfig(
-        str(tmp_path / "theirs"), beta=0.1, epsilon=0.3, num_generations=2, max_completion_length=8, learning_rate=1e-2,
-        per_device_train_batch_size=4, gradient_accumulation_steps=2, max_steps=3, use_cpu=True, bf16=False,
-        gradient_checkpointing=False, report_to="none", save_strategy="no", disable_tqdm=True,
-    )  # fmt: skip
-    theirs = RLOOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(model_folder),
-        reward_funcs=importlib.import_module("even_words").even,
-        args=arguments,
-        train_dataset=datasets.Dataset.from_dict({"prompt": prompts}),
-        processing_class=tokenizer,
-    )
-    theirs.train()
-    assert same(weights(ours.path), dict(theirs.model.state_dict()))
+    steps = {"gradient_accumulation_steps": 2, "max_steps": 3}
+    ours = train(online(trainer=TRAINER | steps, **sections))
+    assert same(weights(ours.path), by_hand(RLOOTrainer, RLOOConfig, beta=0.1, epsilon=0.3, **steps))
     assert max(step["flip/rate"] for step in history(ours.path)) > 0
 
 
-def test_the_guard_of_the_recipe_is_that_of_the_drop_in_trainer(online, model_folder, tokenizer, tmp_path):
+def test_the_guard_of_the_recipe_is_that_of_the_drop_in_trainer(online, by_hand):
     """Which is held against Eq. 12 by hand in tests/integrations."""
     ours = train(online(constraint={"gamma": 0.5, "epsilon": 0.05, "reduction": "mean"}))
-    prompts = [json.loads(line)["prompt"] for line in (tmp_path / "prompts.jsonl").read_text().splitlines()]
-    arguments = GuardedRLOOConfig(
-        str(tmp_path / "theirs"), gamma=0.5, flip_margin=0.05, reduction="mean", num_generations=2,
-        max_completion_length=8, learning_rate=1e-2, per_device_train_batch_size=4, max_steps=6, use_cpu=True,
-        bf16=False, gradient_checkpointing=False, report_to="none", save_strategy="no", disable_tqdm=True,
-    )  # fmt: skip
-    theirs = GuardedRLOOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(model_folder),
-        reward_funcs=importlib.import_module("even_words").even,
-        args=arguments,
-        train_dataset=datasets.Dataset.from_dict({"prompt": prompts}),
-        processing_class=tokenizer,
-    )
-    theirs.train()
-    assert same(weights(ours.path), dict(theirs.model.state_dict()))
+    guard = {"gamma": 0.5, "flip_margin": 0.05, "reduction": "mean"}
+    assert same(weights(ours.path), by_hand(GuardedRLOOTrainer, GuardedRLOOConfig, **guard))
 
 
 def test_a_killed_run_resumes_to_the_same_weights_and_metrics(online, tmp_path):
@@ -199,12 +215,8 @@ def test_a_killed_run_resumes_to_the_same_weights_and_metrics(online, tmp_path):
         ("absent", "even_words.py has no 'absent'."),
     ],
 )
-def test_a_reward_that_breaks_its_promise_is_one_line_and_leaves_nothing_behind(online, tmp_path, reward, says):
-    with pytest.raises(FlipGuardError) as raised:
-        train(online(reward=f"even_words:{reward}"))
-    assert says in str(raised.value)
-    assert "\n" not in str(raised.value)
-    assert not list((tmp_path / "rloo").glob("*"))
+def test_a_reward_that_breaks_its_promise_is_one_line_and_leaves_nothing_behind(refused, reward, says):
+    refused(says, reward=f"even_words:{reward}")
 
 
 @pytest.mark.parametrize(
@@ -228,12 +240,8 @@ def test_a_reward_that_breaks_its_promise_is_one_line_and_leaves_nothing_behind(
         ({"reward": "./nowhere"}, "nowhere: no such folder"),
     ],
 )
-def test_what_cannot_be_trained_online_is_one_line_and_leaves_nothing_behind(online, tmp_path, sections, says):
-    with pytest.raises(FlipGuardError) as raised:
-        train(online(**sections))
-    assert says in str(raised.value)
-    assert "\n" not in str(raised.value)
-    assert not list((tmp_path / "rloo").glob("*"))
+def test_what_cannot_be_trained_online_is_one_line_and_leaves_nothing_behind(refused, sections, says):
+    refused(says, **sections)
 
 
 def test_prompts_come_from_pairs_too_and_over_long_ones_are_counted(online, tmp_path, capfd):
@@ -241,7 +249,7 @@ def test_prompts_come_from_pairs_too_and_over_long_ones_are_counted(online, tmp_
     pair = {"chosen": " w2", "rejected": " "}
     rows = [{"prompt": f"w{n} w1", **pair, "target": [n]} for n in range(6)]
     rows += [{"prompt": "w1 " * 20, **pair}, {"prompt": "w9 w1", **pair}]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "pairs.jsonl", rows)
     data = {"train": "pairs.jsonl", "eval": "prompts.jsonl", "max_prompt_tokens": 8, "chat": True}
     trained = train(online(data=data, reward="even_words:keeps"))
     assert "pairs.jsonl: 7 prompts; left out: 1 with prompts over 8 tokens" in capfd.readouterr().err
@@ -254,14 +262,13 @@ def test_prompts_come_from_pairs_too_and_over_long_ones_are_counted(online, tmp_
 
 def test_the_soft_gate_and_an_adapter_are_taken_too(online):
     """a + b · flip with b = 0 is distillation at a times the strength."""
-    lora = {"r": 2, "target_modules": "all-linear"}
     soft = {"gate": "soft", "weights": [0.4, 0.0], "gamma": 0.5, "epsilon": 0, "schedule": "linear"}
-    soft = train(online("soft", constraint=soft, peft=lora))
+    soft = train(online("soft", constraint=soft, peft=LORA))
     steps = history(soft.path)
     assert [step["flip/gamma"] for step in steps] == pytest.approx([0.5 * (6 - n) / 6 for n in range(6)])
     assert all("kl/ref" in step for step in steps), "the adapter switched off is π_0"
     distilled = {"gate": "always", "gamma": 0.2, "epsilon": 0, "schedule": "linear"}
-    always = history(train(online("always", constraint=distilled, peft=lora)).path)
+    always = history(train(online("always", constraint=distilled, peft=LORA)).path)
     pulls = [[step["flip/constraint_loss"] for step in run] for run in (steps, always)]
     assert pulls[0] == pytest.approx(pulls[1], rel=1e-4)
     assert (soft.path / "adapter_model.safetensors").exists()
@@ -325,7 +332,7 @@ def test_of_a_short_run_only_the_prompts_it_will_see_are_asked_beforehand(online
     assert len(trained) == 2 * count
 
 
-@pytest.mark.parametrize("peft", [None, {"r": 2, "target_modules": "all-linear"}], ids=["full", "lora"])
+@pytest.mark.parametrize("peft", [None, LORA], ids=["full", "lora"])
 def test_whole_distributions_are_held_against_the_frozen_reference(online, monkeypatch, peft):
     found = []
 
@@ -358,8 +365,7 @@ def test_answers_that_are_masked_because_they_were_cut_are_no_targets(online):
 
 def test_check_data_speaks_of_prompts_and_of_the_room_for_answers(online, tmp_path):
     recipe = online(rollout={"max_new_tokens": 62})
-    rows = [{"prompt": said} for said in ("w1 w2 w3", " ", 3, "w1")]
-    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "prompts.jsonl", [{"prompt": said} for said in ("w1 w2 w3", " ", 3, "w1")])
     report = check_data(recipe)
     (part,) = report.sources
     assert (part.format, part.trained_on, part.beyond_context) == ("prompts", 2, [0])

@@ -173,13 +173,18 @@ def added(result: Any, term: Tensor | None) -> Any:
     return (result[0] + term, *result[1:]) if isinstance(result, tuple) else result + term
 
 
+def kept_metrics(trainer: Any) -> Any:
+    """The numbers by name that TRL keeps until the next log, which tells their means."""
+    return trainer._metrics["train" if trainer.model.training else "eval"]  # noqa: SLF001 - TRL has no other place
+
+
 def log_rows(trainer: Any, metrics: Mapping[str, Tensor]) -> None:
     """Enter metrics where TRL keeps its own until the next log: the mean over all processes, once for every row.
 
     TRL averages what it finds there, so the logged number is the mean over rows, however they fell into batches.
     """
     sums = [torch.stack([rows.sum(), torch.ones_like(rows).sum()]).float() for rows in metrics.values()]
-    kept = trainer._metrics["train" if trainer.model.training else "eval"]  # noqa: SLF001 - TRL has no other place
+    kept = kept_metrics(trainer)
     everywhere = trainer.accelerator.reduce(torch.stack(sums), reduction="sum").tolist()
     for name, (total, count) in zip(metrics, everywhere, strict=True):
         kept[name].extend([total / max(count, 1)] * int(count))

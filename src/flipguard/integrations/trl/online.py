@@ -69,7 +69,9 @@ class OnlineGuard:
 
     def keep_rewards(self, trainer: Any, rewards: Tensor, size: int) -> None:
         """Remember what this process's `size` answers earned; `rewards` [N, F] are those of all processes."""
-        self.rewards = weighted(trainer, rewards)[local(trainer, size)]
+        earned = weighted(trainer, rewards)
+        guard.kept_metrics(trainer)["flip/ungraded"].append(float(earned.isnan().sum()))
+        self.rewards = earned[local(trainer, size)]
 
     def flagged(self, trainer: Any, inputs: list[dict[str, Any]], batch: dict[str, Any]) -> dict[str, Any]:
         """The batch, and of each answer whether it flips, whether both rewards are known, and what it should have been.
@@ -134,7 +136,7 @@ class OnlineGuard:
                 loss = loss + term
         every = torch.ones(len(batch[FLIPPED]), device=loss.device)
         guard.log_rows(trainer, {"flip/constraint_loss": every * term.detach() * parts, "flip/gamma": every * gamma})
-        kept = trainer._metrics["train" if trainer.model.training else "eval"]  # noqa: SLF001 - TRL has no other place
+        kept = guard.kept_metrics(trainer)
         if kept.get("kl"):
             kept["kl/ref"] = list(kept["kl"])  # by our name, too
         return loss

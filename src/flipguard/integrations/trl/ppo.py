@@ -1,7 +1,8 @@
 """PPO on TRL's rollouts, which has none, guarded: a critic, advantages by GAE and the two clipped losses.
 
 The answers, their rewards, the log-probs of π_old and π_0 and everything around a step come from TRL's RLOOTrainer,
-which is asked for one answer to a prompt. A reward of None counts as 0 and is never a flip.
+which is asked for one answer to a prompt. Of an answer that no reward grades
+nothing is learned, as in RLOO and GRPO.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from flipguard.integrations.trl.pretraining import loss_on, read_texts
 from flipguard.integrations.trl.rewarded import GuardOptions, Rewarded
 from flipguard.objective import policy
 
-OLD, VALUES, ADVANTAGES, RETURNS, LENGTH = "ppo_old", "ppo_values", "ppo_advantages", "ppo_returns", "ppo_length"
+OLD, VALUES, ADVANTAGES, RETURNS = "ppo_old", "ppo_values", "ppo_advantages", "ppo_returns"
+MASK, LENGTH = "ppo_mask", "ppo_length"
 
 
 @dataclass
@@ -64,6 +66,11 @@ class GuardedPPOConfig(GuardOptions, RLOOConfig):
         for name in ("num_generations", "num_generations_eval"):
             if vars(self)[name] != 1:
                 raise RecipeError(f"{place}: {name}: PPO learns from one answer to a prompt; leave it 1.")
+        if self.critic is not None and not isinstance(self.critic, str):
+            raise RecipeError(
+                f"{place}: critic: {type(self.critic).__name__} is not possible: it must be a folder or hub id. "
+                "Write the model by its save_pretrained and give that folder."
+            )
         for name in ("epsilon_high", "router_aux_loss_coef"):
             if vars(self)[name] is not None:
                 raise RecipeError(f"{place}: {name}: has no effect on PPO; remove it.")
@@ -95,7 +102,7 @@ class GuardedPPOTrainer(Rewarded, RLOOTrainer):
 
         Args:
             model: π; as it is when training starts, it is π_0.
-            reward_funcs: what RLOOTrainer takes; a reward of None counts as 0 and is never a flip.
+            reward_funcs: what RLOOTrainer takes; of an answer with a reward of None nothing is learned.
             args: a GuardedPPOConfig; None is one with the defaults.
             rest: what RLOOTrainer takes.
             trainer: the same, by name.
@@ -170,21 +177,24 @@ class GuardedPPOTrainer(Rewarded, RLOOTrainer):
     @torch.no_grad()
     def _episodes(self, batch: dict[str, Any], old: Tensor, ref: Tensor) -> dict[str, Tensor]:
         """What the losses need of sampled answers, each [B, T], and the mean length of an answer [B]."""
-        mask = batch["completion_mask"].bool()
+        scores = self.guard.rewards.to(old.device)
+        mask = batch["completion_mask"].bool() & ~scores.isnan().unsqueeze(1)
         size = self.args.per_device_train_batch_size
         parts = zip(*(torch.split(tensor, size) for tensor in self._read(batch)), strict=True)
         values = torch.cat([self._values(ids, seen, mask.shape[1]) for ids, seen in parts]).masked_fill(~mask, 0.0)
-        scores = self.guard.rewards.to(old.device)
         if self.reward_clip_range:
             scores = scores.clamp(*self.reward_clip_range)
         rewards = policy.token_rewards(scores, old, ref, mask, kl_coef=self.beta, score_clip=float("inf"))
         gae = policy.gae(rewards, values, mask, discount=self.args.discount, gae_lambda=self.args.gae_lambda)
-        advantages = gae.advantages
+        advantages, (mean, missed) = gae.advantages, self._moments(gae.advantages, mask)
+        spread = self._moments(gae.returns, mask)[1]
+        guard.log_rows(self, {"ppo/value_explained_variance": (1 - missed / spread)[spread > 0]})
         if self.normalize_advantages:
-            advantages = policy.whitened(advantages, *self._moments(advantages, mask), mask)
+            advantages = policy.whitened(advantages, mean, missed, mask)
         answers, tokens = self.accelerator.reduce(old.new_tensor([len(mask), mask.sum()]), reduction="sum")
         length = (tokens / answers).clamp(min=1).expand(len(mask))
-        return {OLD: old, VALUES: values, ADVANTAGES: advantages, RETURNS: gae.returns, LENGTH: length}
+        told = {OLD: old, VALUES: values, ADVANTAGES: advantages, RETURNS: gae.returns}
+        return {**told, MASK: mask, LENGTH: length}
 
     def _moments(self, numbers: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance over the real tokens of all processes."""
@@ -207,7 +217,7 @@ class GuardedPPOTrainer(Rewarded, RLOOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         """[] the actor's and the critic's loss, each a mean over the tokens of all answers sampled together."""
-        mask = inputs["completion_mask"].bool()
+        mask = inputs[MASK]
         ids, seen = self._read(inputs)
         logps, entropy, _ = self._get_per_token_logps_and_entropies(
             model, ids, seen, mask.shape[1], compute_entropy=True

@@ -91,8 +91,25 @@ def _rows(trainer: Any) -> list[dict[str, Any]]:
                     "prompt before training. Give a data set of known length."
                 )
             for row in part.select(_seen(trainer)) if name == "train_dataset" else part:
+                _check_text(row, f"{type(trainer).__name__}: {name}")
                 first.setdefault(key_of(row), row)
     return list(first.values())
+
+
+def _check_text(row: dict[str, Any], place: str) -> None:
+    """Neither a column nor a message holds images.
+
+    Raises:
+        RecipeError: one does.
+    """
+    said = row["prompt"]
+    parts = [message.get("content") for message in said] if isinstance(said, list) else []
+    kinds = {piece.get("type") for part in parts if isinstance(part, list) for piece in part}
+    if row.get("image") is not None or row.get("images") or kinds - {"text"}:
+        raise RecipeError(
+            f"{place}: has prompts with images, and the guard reads text only. "
+            "Use TRL's own trainer, or leave these out."
+        )
 
 
 def _seen(trainer: Any) -> list[int]:
