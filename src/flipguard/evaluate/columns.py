@@ -30,6 +30,7 @@ class Columns(Mapping[Key, Entry]):
         categories: the slices of each prompt.
         clusters: the group of each prompt.
         targets: what a right answer is.
+        rationales: why each was graded so; empty where no grader said.
         measured: the forms of the answers, where they are known; `forms` measures them else.
         asked: fingerprints of the prompts.
         aims: fingerprints of the targets.
@@ -44,6 +45,7 @@ class Columns(Mapping[Key, Entry]):
     categories: Sequence[tuple[str, ...]]
     clusters: Sequence[str | None]
     targets: Texts
+    rationales: Texts = ()
     measured: Forms | None = None
     asked: Sequence[int] | None = None
     aims: Sequence[int] | None = None
@@ -68,6 +70,7 @@ class Columns(Mapping[Key, Entry]):
             categories=[entry.categories for entry in rows],
             clusters=[entry.cluster for entry in rows],
             targets=[entry.target for entry in rows],
+            rationales=[answer.rationale for answer in answers] if any(answer.rationale for answer in answers) else (),
         )
 
     @property
@@ -92,7 +95,8 @@ class Columns(Mapping[Key, Entry]):
 
     def answer(self, row: int) -> Answer:
         """Answer number `row`."""
-        return Answer(self.scores[row], self.completions[row], self.errors[row], self.reasons[row])
+        rationale = self.rationales[row] if self.rationales else None
+        return Answer(self.scores[row], self.completions[row], self.errors[row], self.reasons[row], rationale)
 
     def forms(self) -> Forms:
         """The forms of all answers."""
@@ -128,6 +132,7 @@ class Columns(Mapping[Key, Entry]):
             categories=_pick(self.categories, rows),
             clusters=_pick(self.clusters, rows),
             targets=taken(self.targets, rows),
+            rationales=taken(self.rationales, rows) if self.rationales else (),
             measured=None if self.measured is None else self.measured.take(rows),
             asked=None if self.asked is None else _pick(self.asked, rows),
             aims=None if self.aims is None else _pick(self.aims, rows),

@@ -33,13 +33,15 @@ class Answer:
     """One model's answer to one prompt, graded or not.
 
     `score` is a number (binary correctness is 1.0 or 0.0), None where it could not be graded; `error` says why.
-    `finish_reason` is "length" where the answer was cut off, None where the file does not say.
+    `finish_reason` is "length" where the answer was cut off, None where the file does not say. `rationale` is why the
+    grader gave this grade, in its words.
     """
 
     score: float | None = None
     completion: str | None = None
     error: str | None = None
     finish_reason: str | None = None
+    rationale: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

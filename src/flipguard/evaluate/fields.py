@@ -35,7 +35,12 @@ def key_of(row: Row) -> Key:
 def answer_of(row: Row, metric: Metric) -> Answer:
     """The graded answer in `row`. An answer with an `error` is never graded, whatever its score says."""
     score, error = grade_of(row, metric)
-    return Answer(score, completion_of(row), error, finish_reason_of(row))
+    return Answer(score, completion_of(row), error, finish_reason_of(row), rationale_of(row.get("reason")))
+
+
+def rationale_of(value: object) -> str | None:
+    """Why a grader graded so; nothing where it said nothing in words."""
+    return value if isinstance(value, str) and value.strip() else None
 
 
 def grade_of(row: Row, metric: Metric) -> tuple[float | None, str | None]:

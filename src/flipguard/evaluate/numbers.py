@@ -26,11 +26,12 @@ def graded(
     completion: str | None = None,
     error: str | None = None,
     finish_reason: str | None = None,
+    rationale: str | None = None,
 ) -> Answer:
     """The answer graded `value`; without a value, or with an error, it is not graded and says why."""
     if error is None and value is None:
         error = f"{name} is not a number"
-    return Answer(value if error is None else None, completion, error, finish_reason)
+    return Answer(value if error is None else None, completion, error, finish_reason, rationale)
 
 
 def scale_of(entries: Iterable[Entry]) -> Metric:

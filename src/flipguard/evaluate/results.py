@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 
 from flipguard.evaluate.change import flips
+from flipguard.evaluate.columns import Columns
 from flipguard.evaluate.comparison import Result
 from flipguard.evaluate.pairs import Pairs
 from flipguard.files import to_json, write_bytes, write_jsonl, write_text
@@ -66,10 +67,15 @@ def _row(pairs: Pairs, row: int, severity: float | None) -> Row:
         "prompt": pairs.prompt(row),
         "category": list(pairs.categories[row]),
         "cluster": pairs.clusters[row],
-        "old": {"score": pairs.old.scores[row], "completion": pairs.old.completions[row]},
-        "new": {"score": pairs.new.scores[row], "completion": pairs.new.completions[row]},
+        "old": _side(pairs.old, row),
+        "new": _side(pairs.new, row),
         "verdicts": list(pairs.verdicts[row]) if pairs.verdicts else [],
     }
+
+
+def _side(answers: Columns, row: int) -> Row:
+    told = {"score": answers.scores[row], "completion": answers.completions[row]}
+    return {**told, "reason": answers.rationales[row]} if answers.rationales else told
 
 
 def _views(result: Result) -> Iterator[tuple[str, str]]:

@@ -165,8 +165,8 @@ def hostile() -> tuple[Comparison, list[Pair]]:
         Pair(
             id=text,
             repeat=0,
-            old=Answer(1.0, f"{text} old", None),
-            new=Answer(-1.0, f"{text} new", f"{text} error"),
+            old=Answer(1.0, f"{text} old", None, rationale=text),
+            new=Answer(-1.0, f"{text} new", f"{text} error", rationale=f"{text} because"),
             outcome=outcome,
             prompt=text + " " + "x" * 200,
             categories=(text,),

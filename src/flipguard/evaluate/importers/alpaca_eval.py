@@ -12,9 +12,10 @@ import math
 
 from flipguard.errors import DataError, choose, shown
 from flipguard.evaluate.comparison import Answer
+from flipguard.evaluate.fields import rationale_of
 from flipguard.evaluate.intake import Intake, Shelf, gather
 from flipguard.evaluate.runs import Entry, Judged, Judgment, Key, Run
-from flipguard.evaluate.source import Source
+from flipguard.evaluate.source import Source, lenient_json
 from flipguard.records import Row
 
 ONE_ORDER = "AlpacaEval judged each pair in one order only, so that position bias is not controlled."
@@ -61,7 +62,7 @@ def _judgment(row: Row) -> Judgment:
     share = _preferred(row.get("preference"))
     error = None if share is not None else "the annotation failed"
     old = Answer(None if share is None else 1.0 - share, _text(row, "output_1"), error)
-    new = Answer(share, _text(row, "output_2"), error)
+    new = Answer(share, _text(row, "output_2"), error, rationale=_rationale(row.get("raw_completion")))
     dataset = _text(row, "dataset")
     return Judgment(old, new, _text(row, "instruction"), (dataset,) if dataset else ())
 
@@ -76,6 +77,18 @@ def _preferred(preference: object) -> float | None:
         if 1 <= preference <= 2:
             return float(preference) - 1.0
     raise DataError(f"'preference' is {shown(preference)}; expected a number from 1 to 2, or null if it failed.")
+
+
+def _rationale(said: object) -> str | None:
+    """Why the annotator preferred what it did, where it said so: in words, or as the explanation in its JSON."""
+    if not isinstance(said, str) or len(said.split()) < 2 or said.lstrip().startswith("["):
+        return None  # one letter, or a ranking
+    try:
+        document = lenient_json(said.encode("utf-8", "surrogatepass"))
+    except ValueError:
+        return said
+    told = [value for key, value in document.items() if "explanation" in key] if isinstance(document, dict) else []
+    return next(filter(None, map(rationale_of, told)), None)
 
 
 def _key(row: Row) -> Key:

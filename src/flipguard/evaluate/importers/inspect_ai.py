@@ -15,7 +15,7 @@ from typing import Any
 
 from flipguard.errors import DataError, choose, shown
 from flipguard.evaluate.comparison import Answer
-from flipguard.evaluate.fields import key_of, prompt_of
+from flipguard.evaluate.fields import key_of, prompt_of, rationale_of
 from flipguard.evaluate.importers.inspect_folder import holds_logs, read_folder
 from flipguard.evaluate.importers.inspect_messages import answer_text, resolved, stopped_at
 from flipguard.evaluate.intake import Intake, Shelf
@@ -34,6 +34,7 @@ class Sample:
     """What a sample says, before it is known which scorer counts."""
 
     scores: dict[str, Any]
+    explained: dict[str, Any]
     answer: Answer
     limited: bool
     prompt: str | None
@@ -143,8 +144,10 @@ def _key(row: Any) -> Key:
 def _sample(row: Row) -> Sample:
     attachments = _object(row, "attachments")
     target = row.get("target")
+    scores, explained = _scores(row)
     return Sample(
-        scores=_scores(row),
+        scores=scores,
+        explained=resolved(explained, attachments),
         answer=Answer(None, answer_text(row, attachments), _failure(row), stopped_at(row)),
         limited=row.get("limit") is not None,
         prompt=prompt_of({"prompt": resolved(row.get("input"), attachments)}),
@@ -152,18 +155,25 @@ def _sample(row: Row) -> Sample:
     )
 
 
-def _scores(row: Row) -> dict[str, Any]:
-    """The values of all scorers; those of a scorer with several become SCORER.KEY."""
+def _scores(row: Row) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The values of all scorers and why they gave them; those of a scorer with several become SCORER.KEY."""
     scores = row.get("scores")
     if not isinstance(scores, dict):
         scores = {"score": row["score"]} if isinstance(row.get("score"), dict) else {}
-    flat: dict[str, Any] = {}
+    flat, explained = dict[str, Any](), dict[str, Any]()
     for name, score in scores.items():
         value = score.get("value") if isinstance(score, dict) else score
-        flat.update(
-            {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
-        )
-    return flat
+        values = {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
+        flat.update(values)
+        if isinstance(score, dict):
+            explained.update(dict.fromkeys(values, score.get("explanation")))
+    return flat, explained
+
+
+def _rationale(sample: Sample, scorer: str) -> str | None:
+    """Why this scorer gave its score; many only repeat the answer, which stands there already."""
+    said = rationale_of(sample.explained.get(scorer))
+    return None if said is None or said.strip() in (sample.answer.completion or "") else said
 
 
 def _failure(row: Row) -> str | None:
@@ -206,7 +216,8 @@ def _entries(source: Source, intake: Intake, items: dict[Key, Sample], scorer: s
             continue
         if value is None and error is None:
             error = f"not scored by {scorer}"
-        graded_answer = graded(scorer, value, answer.completion, error, answer.finish_reason)
+        rationale = _rationale(item, scorer)
+        graded_answer = graded(scorer, value, answer.completion, error, answer.finish_reason, rationale)
         entries[key] = Entry(graded_answer, item.prompt, target=item.target)
     return entries
 

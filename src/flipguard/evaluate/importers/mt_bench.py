@@ -11,6 +11,7 @@ import math
 
 from flipguard.errors import DataError, choose, shown
 from flipguard.evaluate.comparison import Answer
+from flipguard.evaluate.fields import rationale_of
 from flipguard.evaluate.importers.mt_bench_questions import Questions
 from flipguard.evaluate.intake import Intake, Shelf, gather
 from flipguard.evaluate.runs import Entry, Key, Run
@@ -42,7 +43,7 @@ def read(source: Source, intake: Intake) -> Run:
             return None
         key, mark = key_of(row), _mark(row)
         error = "the mark was not parsed" if mark is None else None
-        answer = Answer(mark, questions.answer(row, model), error)
+        answer = Answer(mark, questions.answer(row, model), error, rationale=rationale_of(row.get("judgment")))
         entry = Entry(answer, questions.prompt(row), questions.categories(row), cluster_of(row))
         return f"{model}\n{judge}", key, entry
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from flipguard.errors import DataError, choose, shown
-from flipguard.evaluate.fields import key_of
+from flipguard.evaluate.fields import key_of, rationale_of
 from flipguard.evaluate.intake import Intake, gather, only
 from flipguard.evaluate.numbers import graded, number_of, scale_of
 from flipguard.evaluate.runs import Entry, Key, Run
@@ -18,6 +18,7 @@ from flipguard.evaluate.source import Source, lenient_json
 from flipguard.records import Row
 
 DEFAULTS = ("correct", "score")
+REASONS = ("reason", "rationale", "explanation", "reasoning")
 DONE = 200
 
 
@@ -48,7 +49,9 @@ def read(source: Source, intake: Intake) -> Run:
         value = number_of(name, answer.get(name)) if isinstance(answer, dict) else None
         if error is None and value is None:
             error = f"the answer holds no {name}"
-        return "", key_of({"id": row.get("custom_id")}), Entry(graded(name, value, error=error))
+        said = (rationale_of(answer.get(key)) for key in REASONS) if isinstance(answer, dict) else ()
+        rationale = next(filter(None, said), None)
+        return "", key_of({"id": row.get("custom_id")}), Entry(graded(name, value, error=error, rationale=rationale))
 
     shelf = only(source, intake, gather(source, intake, parse, lenient=True))
     entries = shelf.taken()

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from flipguard.errors import DataError, choose, shown
+from flipguard.evaluate.fields import rationale_of
 from flipguard.evaluate.intake import Intake, gather, ranked
 from flipguard.evaluate.numbers import graded, number_of, scale_of
 from flipguard.evaluate.runs import Entry, Key, Run
@@ -89,7 +90,19 @@ def _entry(row: Row, metric: str) -> Entry:
         value = number_of(metric, named.get(metric))
         error = None if value is not None else f"not graded by {metric}"
     prompt = _object(row, "prompt").get("raw")
-    return Entry(graded(metric, value, completion, error), prompt if isinstance(prompt, str) else None)
+    answer = graded(metric, value, completion, error, rationale=_rationale(row))
+    return Entry(answer, prompt if isinstance(prompt, str) else None)
+
+
+def _rationale(row: Row) -> str | None:
+    """What the assertions said, one a line, or what they said together."""
+    result = _object(row, "gradingResult")
+    parts = [
+        f"{'passed' if part.get('pass') else 'failed'}: {said}"
+        for part in _objects(result.get("componentResults"))
+        if (said := rationale_of(part.get("reason"))) is not None
+    ]
+    return "\n".join(parts) or rationale_of(result.get("reason"))
 
 
 def _failure(row: Row) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Final
@@ -110,7 +110,8 @@ def browse(pairs: Sequence[Pair], slices: Sequence[str]) -> Browser:
 def _texts(pair: Pair) -> list[str]:
     """Every long text of a pair."""
     reasons = [str(verdict.get("reason") or verdict.get("raw") or "") for verdict in pair.verdicts]
-    return [pair.prompt or "", pair.old.completion or "", pair.new.completion or "", *reasons]
+    sides = [text or "" for side in (pair.old, pair.new) for text in (side.completion, side.rationale)]
+    return [pair.prompt or "", *sides, *reasons]
 
 
 def _weight(text: str) -> tuple[int, int]:
@@ -163,7 +164,7 @@ class _Maker:
             slices=" ".join(self._slices[name] for name in pair.categories if name in self._slices),
             old=_side("Old", pair.old, old_parts, old_cut),
             new=_side("New", pair.new, new_parts, new_cut),
-            verdicts=[self._verdict(verdict) for verdict in pair.verdicts],
+            verdicts=[*self._rationales(pair), *map(self._verdict, pair.verdicts)],
             marked=parts is not None,
         )
 
@@ -185,6 +186,13 @@ class _Maker:
         parts = marked(old, new)
         self._mark_bytes -= 13 * (len(parts[0]) + len(parts[1])) // 2
         return parts
+
+    def _rationales(self, pair: Pair) -> Iterator[tuple[str, str, str]]:
+        """Why each answer was graded as it was, told as a verdict is."""
+        for name, side in (("old answer", pair.old), ("new answer", pair.new)):
+            if side.rationale:
+                reason, cut = clip(side.rationale, self.limit)
+                yield "" if side.score is None else formatting.score(side.score), name, reason + ("…" if cut else "")
 
     def _verdict(self, verdict: Mapping[str, object]) -> tuple[str, str, str]:
         """A judge's word: the order it saw, whom it chose, why."""
