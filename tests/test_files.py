@@ -110,6 +110,7 @@ def test_blank_lines_are_passed_over_and_lines_keep_their_numbers(tmp_path):
         (b"[1]", r"a\.jsonl:2: expected one JSON object a line, found \[1\]\."),
         (b'{"a": NaN}', "write null"),
         (b"\xff\xfe{", "UTF-16"),
+        (b'{"id": "caf\xe9"}', r"It is not UTF-8 \(0xe9 at byte 12\); save it as UTF-8"),
         (b"[", "not one array over all"),
         (b'{"a": "\xff"}', "not valid JSON"),
         (b"[" * 100_000, "not valid JSON"),

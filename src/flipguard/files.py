@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import os
@@ -211,9 +212,24 @@ def parse_line(path: Path, number: int, line: bytes, loads: Callable[[bytes], An
     return row
 
 
+def wrong_encoding(text: bytes) -> str:
+    """What is wrong with the beginning or a line of a file that should be UTF-8, and what to do; empty if nothing."""
+    if text[:4].count(0) >= 2 or text.startswith((b"\xff\xfe", b"\xfe\xff")):
+        width = 32 if bytes(2) in (text[:2], text[2:4]) else 16
+        name = f"UTF-{width}{'BE' if text[0] in (0, 0xFE) else 'LE'}"
+        return f" It is {name}; convert it to UTF-8, as iconv -f {name} -t UTF-8 does."
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(text)  # which may be cut off within a letter
+    except UnicodeDecodeError as error:
+        if error.start == 0:
+            return ""  # it is no text at all
+        return f" It is not UTF-8 ({text[error.start]:#x} at byte {error.start + 1:,}); save it as UTF-8."
+    return ""
+
+
 def _cure(line: bytes) -> str:
-    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return " The file is UTF-16; save it as UTF-8."
+    if wrong := wrong_encoding(line):
+        return wrong
     if b"NaN" in line or b"Infinity" in line:
         return " JSON has no NaN or Infinity; write null for what could not be graded."
     if line.lstrip()[:1] == b"[":

@@ -74,10 +74,9 @@ class Source:
         if self.fault:
             return self.fault
         if self.kind == "array":
-            return "its array holds no objects"
+            return "its array holds no objects" if self.document else "its array is empty"
         first = next((line for line in self.head.splitlines() if line.strip()), b"").strip()
-        utf16 = ", perhaps UTF-16; save it as UTF-8" if self.head[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-        return f"its first line is not a JSON object: {shown(first, 40)}{utf16}"
+        return f"its first line is not a JSON object: {shown(first, 40)}"
 
     def each(self, on_bad: Callable[[str], None], *, lenient: bool = False) -> Iterator[tuple[int, Row]]:
         """All rows with their numbers.

@@ -44,7 +44,6 @@ def test_the_format_is_found_by_looking_even_into_gzip(write, rows, name, packed
         (b'[{"id": 1}, ', r"it is not valid JSON \("),
         (b'{"id": 1}{"id": 2}\n', "first line is not a JSON object"),
         (b"name,score\n1,2\n", r"first line is not a JSON object: b'name,score'"),
-        ("\ufeffid,score\n".encode("utf-16"), "perhaps UTF-16; save it as UTF-8"),
         (b"\x00\xff\x00", "not a JSON object"),
         (b"3\n4\n", "not a JSON object"),
     ],
@@ -54,6 +53,12 @@ def test_a_file_no_format_recognises_says_what_was_tried_and_why_it_failed(write
         importers.read(write("x.jsonl", content), Intake())
     assert f"--format names one: {', '.join(importers.FORMATS)}." in str(caught.value)
     assert all(name in str(caught.value).partition("--format")[0] for name in importers.FORMATS)
+
+
+@pytest.mark.parametrize("name", importers.FORMATS)
+def test_an_empty_array_of_a_named_format_says_that_it_is_empty(write, name):
+    with pytest.raises(DataError, match=rf"x\.json: holds no rows of the format {name}: its array is empty\."):
+        importers.read(write("x.json", b"[]"), Intake(), name)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +72,10 @@ def test_a_file_no_format_recognises_says_what_was_tried_and_why_it_failed(write
         (b'{"id": 1, "prompt": "x", "completion": "y"}', "grade it and its partner with flipguard judge."),
         (b'[{"instruction": "x", "output": "y"}]', "It holds answers without grades; grade them first."),
         (b"question,model,score\n1,a,2\n", "If it is a table, it needs a column named id."),
+        ("id,score\n".encode("utf-16"), "It is UTF-16LE; convert it to UTF-8, as iconv -f UTF-16LE -t UTF-8 does."),
+        ("{}".encode("utf-16-be"), "It is UTF-16BE; "),
+        ("{}".encode("utf-32"), "It is UTF-32LE; "),
+        ('[{"id": "caf\xe9"}]'.encode("latin-1"), "It is not UTF-8 (0xe9 at byte 13); save it as UTF-8."),
         (b"just words\nand more\n", "no known format. Tried"),
         (b"<html>, ;", "no known format. Tried"),
         (b"\x89PNG\r\n", "no known format. Tried"),

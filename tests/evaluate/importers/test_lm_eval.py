@@ -159,6 +159,12 @@ def test_a_row_without_one_number_is_named(write, row):
         read(write("a.jsonl", rows))
 
 
+def test_a_row_of_another_metric_says_by_which_it_is_graded(write):
+    path = write("a.jsonl", [sample(0, acc=1), sample(1, em=1, f1=0.5)])
+    with pytest.raises(DataError, match=r"a\.jsonl:2: 'acc' is missing; the row is graded by em, f1\. --metric"):
+        read(path)
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Two tasks of one model, as the harness leaves them."""

@@ -110,6 +110,8 @@ def _read_as_it_is(source: Source, intake: Intake, format_name: str | None) -> t
     name = _recognise(source) if format_name is None else format_name
     if intake.questions is not None and name not in WITH_QUESTIONS and ":" not in name:
         raise DataError(f"--questions: belongs to {' and '.join(WITH_QUESTIONS)}, but {source.path} is {name}.")
+    if source.kind == "array" and not source.rows and ":" not in name:
+        raise DataError(f"{source.path}: holds no rows of the format {name}: {source.why_no_rows()}.")
     run = _foreign(name, source, intake) if ":" in name else _importer(name).read(source, intake)
     if isinstance(run, Run) and not run.entries:
         raise DataError(f"{source.path}: holds no usable row in the format {name}. Check the file.")

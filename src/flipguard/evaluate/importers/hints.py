@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flipguard.evaluate.source import Source
+from flipguard.files import wrong_encoding
 from flipguard.records import Row
 
 ANSWERS = ("completion", "output", "generation")
@@ -12,7 +13,8 @@ NOT_GRADES = ("id", "repeat", "index", "turn", "question_id", "doc_id")
 def hint(source: Source) -> str:
     """One sentence with a space before it, or nothing."""
     if not source.rows:
-        return _of_a_text(source)
+        text = source.kind not in ("zip", "parquet", "folder")
+        return (wrong_encoding(source.head) if text else "") or _of_a_text(source)
     row = source.rows[0]
     if isinstance(row.get("results"), dict) and "config" in row:
         return (

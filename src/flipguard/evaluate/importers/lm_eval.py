@@ -125,7 +125,8 @@ def _task(source: Source, intake: Intake, results: Row, *, several: bool) -> Tas
 
 def _parse(row: Row, grade: Grade) -> tuple[str, Key, Entry]:
     if grade.metric not in row:
-        raise DataError(f"'{grade.metric}' is missing; the row has {', '.join(map(shown, list(row)[:20]))}.")
+        there = ", ".join(_metrics((row,))[0]) or "nothing"
+        raise DataError(f"'{grade.metric}' is missing; the row is graded by {there}. --metric names one that all have.")
     value = number_of(grade.metric, row[grade.metric])
     answer = graded(grade.metric, value if value is None else grade.sign * value, _completion(row))
     number = row.get("doc_id")
