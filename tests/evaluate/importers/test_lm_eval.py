@@ -109,7 +109,7 @@ def test_a_metric_that_is_a_list_is_refused_by_name(write):
         read(path, metric="f1")
     with pytest.raises(DataError, match=r"--metric ac: no such metric\. Did you mean 'acc'"):
         read(path, metric="ac")
-    with pytest.raises(DataError, match=r"f1 are parts of a sum over all samples"):
+    with pytest.raises(DataError, match=r"f1: parts of a sum over all samples"):
         read(write("b.jsonl", [sample(0, f1=[0.5, 1])]))
 
 

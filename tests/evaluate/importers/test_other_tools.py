@@ -173,6 +173,8 @@ def test_grades_of_a_batch_are_joined_by_custom_id_and_failures_are_not_graded(w
         batch("f", "", response={"status_code": 500, "body": {}}),
         batch("g", "", response={"status_code": 200, "body": response}),
         batch("h", '{"other": 1}'),
+        batch("i", '```json\n{"score": 4}\n```\n'),
+        batch("j", 'Two:\n```json\n{"score": 4}\n```\n```json\n{"score": 5}\n```'),
     ]
     run = read(write("o.jsonl", rows))
     told = {key[0]: entry.answer.error or entry.answer.score for key, entry in run.entries.items()}
@@ -185,6 +187,8 @@ def test_grades_of_a_batch_are_joined_by_custom_id_and_failures_are_not_graded(w
         "f": "the request failed with status 500",
         "g": 3.0,
         "h": "the answer holds no score",
+        "i": 4.0,
+        "j": "the answer is not JSON",
     }
     assert (run.metric, run.graded) == ("score", {"": "score"})
 

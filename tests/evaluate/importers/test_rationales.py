@@ -9,6 +9,7 @@ from flipguard.evaluate.compare import Options, compare_files
 from flipguard.evaluate.report import html
 from flipguard.evaluate.results import flip_rows
 
+PASSED = {"pass": True, "reason": "Assertion passed"}
 WHY = "It names <no> cause & gives up."
 
 
@@ -28,7 +29,7 @@ def inspect(write, model, mark, why):
 def promptfoo(write, model, mark, why):
     parts = [{"pass": mark > 1, "reason": why}, {"pass": True, "reason": None}]
     row = {"vars": {"q": 1}, "success": mark > 1, "provider": model, "response": {"output": model}, "score": mark}
-    row["gradingResult"] = {"componentResults": parts, "reason": "all"}
+    row["gradingResult"] = {"componentResults": [*parts, PASSED], "reason": "All assertions passed"}
     return write(f"{model}.json", orjson.dumps([row]))
 
 
@@ -41,7 +42,8 @@ def openai_batch(write, model, mark, why):
 def alpaca_eval(write, model, mark, why):
     row = {"instruction": "?", "output_1": "a", "output_2": model, "generator_1": "base", "generator_2": model}
     row["preference"] = 1.0 if mark == 1 else 2.0
-    said = json.dumps({"concise_explanation": why, "ordered_models": []}) if mark > 1 else why
+    told = {"concise_explanation": why, "ordered_models": [{"model": "M", "rank": 1}]}
+    said = told if mark > 1 else json.dumps(told) if why == WHY else why
     return write(f"{model}.json", orjson.dumps([{**row, "raw_completion": said}]))
 
 
@@ -72,7 +74,7 @@ def test_a_grader_without_words_leaves_nothing_to_read(write, save, why):
     metric = {inspect: "graded.all", promptfoo: "score"}.get(save)
     result = compare_files(save(write, "base", 9, why), save(write, "tuned", 1, why), Options(metric=metric))
     (flip,) = flip_rows(result)
-    assert {flip[side].get("reason") for side in ("old", "new")} <= {None, "all"}
+    assert {flip[side].get("reason") for side in ("old", "new")} == {None}
 
 
 def test_an_explanation_that_only_repeats_the_answer_is_left_out(write):

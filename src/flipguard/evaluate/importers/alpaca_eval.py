@@ -80,15 +80,17 @@ def _preferred(preference: object) -> float | None:
 
 
 def _rationale(said: object) -> str | None:
-    """Why the annotator preferred what it did, where it said so: in words, or as the explanation in its JSON."""
+    """Why the annotator preferred what it did, where it said so: in words, or as the explanation in its answer."""
+    if isinstance(said, dict):
+        told = (rationale_of(value) for key, value in said.items() if "explanation" in key)
+        return next(filter(None, told), None)
     if not isinstance(said, str) or len(said.split()) < 2 or said.lstrip().startswith("["):
         return None  # one letter, or a ranking
     try:
         document = lenient_json(said.encode("utf-8", "surrogatepass"))
     except ValueError:
         return said
-    told = [value for key, value in document.items() if "explanation" in key] if isinstance(document, dict) else []
-    return next(filter(None, map(rationale_of, told)), None)
+    return _rationale(document) if isinstance(document, dict) else None
 
 
 def _key(row: Row) -> Key:

@@ -197,7 +197,7 @@ def _choose(path: Path, wanted: str, there: list[str], lists: list[str], task: s
     default = there[0] if len(there) == 1 else next((name for name in DEFAULTS if name in there), None)
     if default is None:
         several = f"has several metrics. Choose one with --metric: {', '.join(there)}."
-        parts = f"{', '.join(lists)} are parts of a sum over all samples, not one number a sample."
+        parts = f"{', '.join(lists)}: parts of a sum over all samples, not one number a sample."
         none = parts if lists else "has no metric; was it graded?"
         raise DataError(f"{path}: {several if there else none}")
     others = [name for name in there if name != default]

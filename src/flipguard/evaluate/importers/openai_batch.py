@@ -7,6 +7,7 @@ has no grades to compare: those go through `flipguard judge` first.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from flipguard.errors import DataError, choose, shown
@@ -20,6 +21,7 @@ from flipguard.records import Row
 DEFAULTS = ("correct", "score")
 REASONS = ("reason", "rationale", "explanation", "reasoning")
 DONE = 200
+FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)  # as models write it without structured output
 
 
 def recognise(source: Source) -> str | None:
@@ -72,7 +74,8 @@ def _answer(row: Row) -> tuple[Any, str | None]:
     if cut_off:
         return None, "the answer was cut off"
     try:
-        return lenient_json(text.encode("utf-8", "surrogatepass")), None
+        fenced = FENCED.fullmatch(text)
+        return lenient_json((fenced[1] if fenced else text).encode("utf-8", "surrogatepass")), None
     except ValueError:
         return None, "the answer is not JSON"
 

@@ -21,6 +21,7 @@ from flipguard.evaluate.source import Source
 from flipguard.files import to_json
 from flipguard.records import Row
 
+PASSED = ("Assertion passed", "All assertions passed")
 ERROR = 2  # failureReason: 0 none, 1 an assertion, 2 an error
 
 
@@ -95,14 +96,15 @@ def _entry(row: Row, metric: str) -> Entry:
 
 
 def _rationale(row: Row) -> str | None:
-    """What the assertions said, one a line, or what they said together."""
+    """What the assertions said, one a line, or what they said together; that they passed is the grade itself."""
     result = _object(row, "gradingResult")
     parts = [
         f"{'passed' if part.get('pass') else 'failed'}: {said}"
         for part in _objects(result.get("componentResults"))
-        if (said := rationale_of(part.get("reason"))) is not None
+        if (said := rationale_of(part.get("reason"))) not in (None, *PASSED)
     ]
-    return "\n".join(parts) or rationale_of(result.get("reason"))
+    said = rationale_of(result.get("reason"))
+    return "\n".join(parts) or (None if said in PASSED else said)
 
 
 def _failure(row: Row) -> str | None:
