@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from accelerate import Accelerator
 from datasets import Dataset
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from trl import DPOTrainer
@@ -165,10 +166,16 @@ def test_gates_reductions_and_epsilon_mean_what_they_say(gate, reduction, make_t
 
 
 @pytest.fixture(scope="module")
-def one_trainer(tmp_path_factory, make_model, tokenizer, rows, arguments):
+def kept_trainer(tmp_path_factory, make_model, tokenizer, rows, arguments):
     config = GuardedDPOConfig(str(tmp_path_factory.mktemp("run")), gamma=0.3, **arguments)
     data = Dataset.from_list(rows)
     return GuardedDPOTrainer(make_model(), args=config, train_dataset=data, processing_class=tokenizer)
+
+
+@pytest.fixture
+def one_trainer(kept_trainer):
+    Accelerator()  # all share their state, and whoever makes TrainingArguments in between empties it
+    return kept_trainer
 
 
 @pytest.mark.parametrize("name", LOSSES)
