@@ -2,13 +2,16 @@
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from flipguard.objective.logprobs import token_logps_from_logits
+from flipguard.train.attention import units_of
 from flipguard.train.batches import Layout, PairCollator, first_completions
 from flipguard.train.data import TokenRow
 from flipguard.train.packing import PADDING, packed, visible
@@ -44,6 +47,7 @@ ARCHITECTURES = {
     "phi3": WINDOW,
 }
 PACKED = [Layout(share=share, fill=fill) for share, fill in itertools.product((True, False), repeat=2)][:3]
+PACKED += [replace(layout, row_tokens=40) for layout in PACKED if layout.fill]
 
 
 def rows(lengths=((9, 6, 3), (2, 1, 8), (5, 2, 2), (0, 3, 4), (12, 1, 1)), seed=1):
@@ -95,6 +99,11 @@ def assert_same(ours, theirs, tolerance):
         assert (gradient - theirs[1][name]).abs().max().item() <= tolerance * scale, name
 
 
+@pytest.fixture(autouse=True)
+def _short_stretches(monkeypatch):
+    monkeypatch.setattr("flipguard.train.attention.STRETCH", 3)  # so that the units below have several
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_layout_gives_the_numbers_and_gradients_of_padded_rows(name):
     # In float64, Gemma 2 says NaN of rows padded beyond its window.
@@ -112,6 +121,7 @@ def test_either_way_to_compute_attention_takes_the_mask(implementation):
     model.set_attn_implementation(implementation)
     scorer = scorer_for(model, packed=True)
     assert scorer.masks.additive is (implementation == "eager")
+    assert scorer.masks.by_units is (implementation == "sdpa")
     assert_same(fast(model, rows(), PACKED[0], scorer), plain(model, rows()), tolerance_of(model))
 
 
@@ -179,6 +189,43 @@ def test_an_architecture_that_takes_no_mask_of_ours_is_read_in_padded_rows():
         fast(model, rows(), PACKED[0], scorer)
 
 
+@pytest.mark.parametrize("kind", ["llama", "stablelm"])
+def test_attention_goes_unit_by_unit_where_an_architecture_hands_units_on(kind):
+    """StableLM drops what it does not know: its masks work, over whole rows."""
+    model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**{**SMALL, "num_key_value_heads": 2}))
+    assert scorer_for(model, packed=True).masks.by_units is (kind == "llama")
+    assert model.config._attn_implementation == ("flipguard_units" if kind == "llama" else "sdpa")
+
+
+def test_what_lies_in_other_units_or_ahead_is_not_computed(monkeypatch):
+    looked_at = []
+
+    def attend(module, query, key, value, mask, **options):
+        looked_at.append(query.shape[2] * key.shape[2])
+        return sdpa_attention_forward(module, query, key, value, mask, **options)
+
+    monkeypatch.setattr("flipguard.train.attention.sdpa_attention_forward", attend)
+    model = build("llama")
+    scorer = scorer_for(model, packed=True)
+    looked_at.clear()
+    batch = PairCollator(0, Layout(share=True, fill=True, row_tokens=40)).pad(rows([(9, 1, 1), (6, 1, 1)]))
+    scorer.states(model, batch)
+    assert batch["input_ids"].shape == (1, 15)
+    layers, by_threes = 2, 3 * (3 + 6 + 9) + 3 * (3 + 6)
+    assert sum(looked_at) == layers * by_threes
+
+
+def test_a_model_read_by_units_says_generates_and_saves_what_it_did_before():
+    model = build("mistral").eval()
+    prompt, saved = torch.tensor([[3, 4, 5, 6, 7, 8]]), model.config.to_dict()
+    before = model(prompt).logits, model.generate(prompt, max_new_tokens=8, do_sample=False)
+    scorer_for(model, packed=True)
+    assert model.config._attn_implementation == "flipguard_units"
+    torch.testing.assert_close(model(prompt).logits, before[0], rtol=0, atol=1e-12)
+    assert model.generate(prompt, max_new_tokens=8, do_sample=False).equal(before[1])
+    assert model.config.to_dict() == saved
+
+
 def test_a_prompt_is_read_once_and_the_last_token_never():
     (prompt, chosen, rejected) = ([3, 4, 5], [6, 7], [8, 9, 10])
     batch = packed([TokenRow("", prompt, (chosen, rejected))], 0, share=True, fill=True)
@@ -194,6 +241,14 @@ def test_a_prompt_is_read_once_and_the_last_token_never():
         [1, 1, 1, 0, 1, 0],
         [1, 1, 1, 0, 1, 1],
     ]
+
+
+def test_rows_may_be_longer_than_the_longest_pair_and_then_hold_no_padding_but_at_the_last():
+    many = rows([(9, 2, 2), (5, 3, 1), (4, 2, 2), (2, 1, 1)])
+    batch = packed(many, 0, share=True, fill=True, room=64)
+    assert batch["input_ids"].shape == (1, 11 + 7 + 6 + 2)
+    assert (batch["segments"] != PADDING).all()
+    assert units_of(batch["prefixes"]).lengths == [[11, 7, 6, 2]]
 
 
 def test_filled_rows_hold_little_padding_and_no_row_is_longer_than_the_longest_pair():

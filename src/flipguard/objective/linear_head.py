@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CPU_TILE_BYTES = 16 * 2**20  # of one buffer: two of them fit into the cache that cores share
+CPU_TILE_BYTES = 16 * 2**20  # of one buffer, about: two of them fit into the cache that cores share
 GPU_TILE_BYTES = 256 * 2**20
 
 
@@ -80,7 +80,9 @@ class _Buffers:
         vocabulary = len(weight)
         self.precise = torch.promote_types(states.dtype, torch.float32)
         allowed = CPU_TILE_BYTES if states.device.type == "cpu" else GPU_TILE_BYTES
-        self.rows = min(max(16, allowed // (vocabulary * self.precise.itemsize)), max(1, len(states)))
+        most = max(16, allowed // (vocabulary * self.precise.itemsize))
+        count = max(1, round(len(states) / most))  # a small last tile would read all weights for little
+        self.rows = max(1, -(-len(states) // count))
         self._logits = states.new_empty(self.rows, vocabulary)
         self._softmax = states.new_empty(self.rows, vocabulary, dtype=self.precise)
 

@@ -50,6 +50,8 @@ class Layout:
 
     share: bool = False
     fill: bool = False
+    row_tokens: int = 0
+    """How long `fill` may make rows, if not as long as their longest prompt with its completions anyway."""
     slice_tokens: int | None = None
     """Read a batch of pairs in slices of about so many tokens, one forward and backward after the other."""
 
@@ -112,7 +114,9 @@ class PairCollator:
             `logprobs.token_logps`; lengths [S], the scored tokens of each completion.
         """
         if self.layout.is_packed:
-            return packed(rows, self.pad_token_id, share=self.layout.share, fill=self.layout.fill)
+            return packed(
+                rows, self.pad_token_id, share=self.layout.share, fill=self.layout.fill, room=self.layout.row_tokens
+            )
         completions = [row.completions[side] for side in range(len(rows[0].completions)) for row in rows]
         prompts = [row.prompt for row in rows] * len(rows[0].completions)
         wholes = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]

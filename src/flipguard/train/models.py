@@ -17,6 +17,7 @@ from transformers.integrations import deepspeed
 from transformers.utils import logging
 
 from flipguard.errors import ModelError, shown
+from flipguard.train.attention import implementation_of
 from flipguard.train.recipe import ModelSpec
 from flipguard.weights import model_folder
 
@@ -92,7 +93,7 @@ def fingerprint(model: Any) -> str:
     """SHA-256 over the configuration and the names, shapes, dtypes and bytes of all weights."""
     config = {name: value for name, value in model.config.to_dict().items() if name not in NAMES}
     digest = hashlib.sha256(f"{json.dumps(config, sort_keys=True, default=str)}{type(model).__name__}".encode())
-    digest.update(str(model.config._attn_implementation).encode())  # noqa: SLF001 - kernels round differently
+    digest.update(implementation_of(model.config).encode())  # kernels round differently
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

@@ -42,14 +42,15 @@ class _Unit:
         return len(self.prompt) + sum(max(len(tokens) - 1, 0) for _, tokens in self.completions)
 
 
-def packed(rows: Sequence[TokenRow], pad_token_id: int, *, share: bool, fill: bool) -> dict[str, Tensor]:
+def packed(rows: Sequence[TokenRow], pad_token_id: int, *, share: bool, fill: bool, room: int = 0) -> dict[str, Tensor]:
     """A batch in packed rows.
 
     Args:
         rows: prompts with their completions.
         pad_token_id: what fills up.
         share: read each prompt once for all its completions, not once for each.
-        fill: put several prompts into one row, up to the length of the longest.
+        fill: put several prompts into one row, up to `room` tokens, or the length of the longest.
+        room: as above.
 
     Returns:
         input_ids, position_ids, segments and prefixes (the segment of a token, and that of its prompt) [R, T];
@@ -57,7 +58,7 @@ def packed(rows: Sequence[TokenRow], pad_token_id: int, *, share: bool, fill: bo
     """
     sides = len(rows[0].completions)
     units = _units(rows, share=share)
-    bins = _bins(units) if fill else [[unit] for unit in units]
+    bins = _bins(units, room) if fill else [[unit] for unit in units]
     built = [_Row() for _ in bins]
     width = max(1, *(sum(unit.length for unit in contents) for contents in bins))
     places: list[list[int]] = [[] for _ in range(sides * len(rows))]
@@ -107,11 +108,11 @@ def _units(rows: Sequence[TokenRow], *, share: bool) -> list[_Unit]:
     return units
 
 
-def _bins(units: list[_Unit]) -> list[list[_Unit]]:
-    """First fit, the longest first: rows no longer than the longest unit."""
+def _bins(units: list[_Unit], wanted: int) -> list[list[_Unit]]:
+    """First fit, the longest first: rows no longer than wanted, or than the longest unit."""
     room: list[int] = []
     bins: list[list[_Unit]] = []
-    widest = max(unit.length for unit in units)
+    widest = max(wanted, *(unit.length for unit in units))
     for unit in sorted(units, key=lambda unit: -unit.length):
         fitting = next((number for number, left in enumerate(room) if left >= unit.length), None)
         if fitting is None:

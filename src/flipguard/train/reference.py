@@ -49,7 +49,7 @@ def with_reference(
     """Each pair with log π_0 of both completions.
 
     Args:
-        model: π_0, on the device where it shall run; it is not changed.
+        model: π_0, on the device where it shall run; its weights are not changed.
         pairs: what to score.
         collator: pads a batch.
         mixed: the dtype of autocast in training, or None, so that reference and policy round alike.
@@ -97,7 +97,8 @@ def _score(
     the same for any number of processes.
     """
     order = sorted(range(len(pairs)), key=lambda index: pairs[index].length)
-    reading, device = reading_of(model, speed), next(model.parameters()).device
+    device = next(model.parameters()).device
+    reading = reading_of(model, speed, device)
     scorer, collator = reading.scorer, replace(collator, layout=reading.layout)
     sums = torch.zeros(len(pairs), 2, dtype=torch.float64)
     scored = _scored(pairs)

@@ -185,7 +185,8 @@ def _preference(recipe: Recipe, arguments: Any, place: str) -> tuple[Any, TokenD
     set_seed(arguments.seed)
     with agreed(), refused(place):
         policy = model if lora is None else peft.get_peft_model(model, lora)
-        reading, beside = readings_of(policy, reference if _needs_distribution(objective) else None, recipe.speed)
+        asked_too = reference if _needs_distribution(objective) else None
+        reading, beside = readings_of(policy, asked_too, recipe.speed, arguments.device)
         layout = replace(reading.layout, slice_tokens=slice_tokens(recipe.speed, arguments.device))
         collator = replace(collator, layout=layout)
         trainer = OfflineTrainer(

@@ -16,6 +16,8 @@ from flipguard.train.scoring import Scorer, reads_ahead, scorer_for
 
 CPU_SLICE, GPU_SLICE = 1536, 16_384
 """Tokens of a slice: as many as keep the products efficient. Fewer only cost, more only take memory."""
+UNITS_ROW = 2048
+"""Tokens of a row where attention goes unit by unit: the longer, the less padding; a mask has its square."""
 
 
 @dataclass(frozen=True)
@@ -27,21 +29,29 @@ class Reading:
     missing: str = ""
 
 
-def reading_of(model: Any, speed: SpeedSpec) -> Reading:
+def reading_of(model: Any, speed: SpeedSpec, device: torch.device) -> Reading:
     """The fastest way that is wanted and gives the numbers of the plain one, tried on a few tokens of `model`.
+
+    Args:
+        model: on any device.
+        speed: what is wanted.
+        device: where the model will be read.
 
     Raises:
         ModelError: the model reads ahead, so it is no language model.
     """
     check_causal(model)
     wanted = Layout(share=speed.prefix_sharing == "auto", fill=speed.packing == "auto")
-    scorer = scorer_for(model, tiled_head=speed.tiled_head == "auto", packed=wanted.is_packed)
+    by_units = device.type == "cpu"
+    scorer = scorer_for(model, tiled_head=speed.tiled_head == "auto", packed=wanted.is_packed, by_units=by_units)
     missing = []
     if speed.tiled_head == "auto" and scorer.trunk is None:
         missing.append("its head cannot be used alone, so logits are built for all tokens")
     if wanted.is_packed and scorer.masks is None:
         missing.append("it takes no masks of ours, so prompts are not shared and rows are padded")
         wanted = Layout()
+    if scorer.masks is not None and scorer.masks.by_units:
+        wanted = replace(wanted, row_tokens=UNITS_ROW)
     return Reading(scorer, wanted, "; ".join(missing))
 
 
@@ -65,13 +75,13 @@ def check_causal(model: Any) -> None:
         )
 
 
-def readings_of(policy: Any, reference: Any, speed: SpeedSpec) -> tuple[Reading, Scorer | None]:
+def readings_of(policy: Any, reference: Any, speed: SpeedSpec, device: torch.device) -> tuple[Reading, Scorer | None]:
     """How the policy is read, and π_0 beside it where there is one; both read the same batches.
 
     What a recipe wants and a model does not allow is told in one line.
     """
-    reading = reading_of(policy, speed)
-    beside = None if reference is None else reading_of(reference, speed)
+    reading = reading_of(policy, speed, device)
+    beside = None if reference is None else reading_of(reference, speed, device)
     if beside is not None and beside.layout != reading.layout:
         reading = replace(reading, layout=Layout(), missing=reading.missing or beside.missing)
     if reading.missing and is_first():
