@@ -45,7 +45,8 @@ class ToldElsewhereError(FlipGuardError):
 
 def shown(value: object, limit: int = 60) -> str:
     """`value` as it may be printed: quoted, control characters escaped, at most `limit` characters."""
-    text = ascii(value) if isinstance(value, bytes) else repr(value)
+    start = value[: limit + 1] if isinstance(value, bytes | str) else value  # of a gigabyte no more than is shown
+    text = ascii(start) if isinstance(value, bytes) else repr(start)
     text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 

@@ -205,7 +205,7 @@ def parse_line(path: Path, number: int, line: bytes, loads: Callable[[bytes], An
     except orjson.JSONDecodeError as error:
         raise DataError(
             f"{path}:{number}: not valid JSON ({error.msg.split(':')[0]} at column {error.colno}): "
-            f"{shown(line.strip())}.{_cure(line)}"
+            f"{shown(line.strip())}.{_cure(line, error.msg)}"
         ) from None
     if not isinstance(row, dict):
         raise DataError(f"{path}:{number}: expected one JSON object a line, found {shown(row)}.")
@@ -214,6 +214,8 @@ def parse_line(path: Path, number: int, line: bytes, loads: Callable[[bytes], An
 
 def wrong_encoding(text: bytes) -> str:
     """What is wrong with the beginning or a line of a file that should be UTF-8, and what to do; empty if nothing."""
+    if text.startswith(b"\x1f\x8b"):
+        return " It was gzipped twice; unpack it once."
     if text[:4].count(0) >= 2 or text.startswith((b"\xff\xfe", b"\xfe\xff")):
         width = 32 if bytes(2) in (text[:2], text[2:4]) else 16
         name = f"UTF-{width}{'BE' if text[0] in (0, 0xFE) else 'LE'}"
@@ -227,11 +229,15 @@ def wrong_encoding(text: bytes) -> str:
     return ""
 
 
-def _cure(line: bytes) -> str:
+def _cure(line: bytes, said: str) -> str:
     if wrong := wrong_encoding(line):
         return wrong
-    if b"NaN" in line or b"Infinity" in line:
-        return " JSON has no NaN or Infinity; write null for what could not be graded."
+    if "surrogate" in said:
+        return " Half a surrogate pair is no character; write U+FFFD instead."
+    if b"\r" in line.rstrip():
+        return " Lines end with a line feed; a carriage return alone ends none."
+    if b"NaN" in line or b"Infinity" in line or "infinity" in said:
+        return " JSON has no NaN or infinity; write null for what could not be graded."
     if line.lstrip()[:1] == b"[":
         return " JSONL has one object a line, not one array over all."
     return ""

@@ -83,6 +83,16 @@ def test_invalid_pairs_are_left_out_and_infinite_scores_have_no_mean():
     assert change(pairs([(1.0, math.inf), (1.0, 1.0)])) is None
 
 
+@pytest.mark.parametrize("clusters", [None, [0, 0, 1, 1, 2]])
+def test_scores_too_large_to_add_up_have_no_mean_and_stop_nothing(clusters):
+    rows = pairs([(1.5e308, -1e308), (1.4e308, 1e308), (-1.7e308, 1e308), *[(1e308, 0.0)] * 2], clusters=clusters)
+    assert means(rows) is None
+    assert change(rows) is None
+    assert severity(rows, 0.1)["mean"] == math.inf
+    told = means(pairs([(1e200, 0.0), (-1e200, 1e200)]))
+    assert told.old_high == pytest.approx(scipy_stats.t.ppf(0.975, 1) * 1e200)
+
+
 def test_one_prompt_has_a_change_but_no_interval():
     told = change(pairs([(1.0, 2.0)]))
     assert (told.mean, told.low, told.high, told.p_value) == (1.0, None, None, 1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import chain, compress
 from typing import Any
 
 from flipguard.evaluate.comparison import Pair
@@ -54,7 +54,7 @@ class Means:
 
 
 def means(pairs: Sequence[Pair], metric: Metric = "score", how: Sampling = INDEPENDENT) -> Means | None:
-    """What each model scores on average; None without valid pairs that carry finite grades.
+    """What each model scores on average; None without valid pairs that carry grades with a finite sum.
 
     The share of right answers has Wilson's interval, clusters resampled where a cluster has several pairs; a mean score
     has Student's, as `change` has.
@@ -69,7 +69,7 @@ def means(pairs: Sequence[Pair], metric: Metric = "score", how: Sampling = INDEP
     before, after = (
         [score for score in compress(side.scores, graded) if score is not None] for side in (table.old, table.new)
     )
-    if not before or not all(map(math.isfinite, before)) or not all(map(math.isfinite, after)):
+    if not before or not math.isfinite(sum(map(abs, chain(before, after)))):
         return None
     groups = None if table.independent() else list(compress(table.groups(), graded))
     n, old, new = len(before), math.fsum(before) / len(before), math.fsum(after) / len(after)
@@ -90,7 +90,7 @@ def _share(
 
 
 def change(pairs: Iterable[Pair], alpha: float = 0.05, seed: int = 0) -> Change | None:
-    """The mean change of continuous scores; None without valid pairs, or where a score is infinite.
+    """The mean change of continuous scores; None without valid pairs, or where their sum is infinite.
 
     The interval is Student's, the variance taken between clusters. In the test the pairs of a cluster change sign
     together.
@@ -101,7 +101,7 @@ def change(pairs: Iterable[Pair], alpha: float = 0.05, seed: int = 0) -> Change 
         seed: of the signs.
     """
     sizes, sums = _clusters(Pairs.of(pairs))
-    if not sums or not all(map(math.isfinite, sums)):
+    if not sums or not math.isfinite(sum(map(abs, sums))):
         return None
     n = sum(sizes)
     p_value, draws = sign_flip(sums, stream(seed, "change"))
@@ -149,7 +149,7 @@ def severity(pairs: Iterable[Pair], margin: float) -> dict[str, Any] | None:
         return None
     drops = sorted(fall for _, fall in flips(table, margin) if fall is not None)
     tail = {name: drops[math.ceil(share * len(drops)) - 1] if drops else None for name, share in QUANTILES.items()}
-    total = math.fsum(drops) if drops and math.isfinite(drops[-1]) else sum(drops)
+    total = math.fsum(drops) if math.isfinite(sum(drops)) else math.inf
     return {"mean": total / valid, "mean_flip": total / len(drops) if drops else None, **tail}
 
 

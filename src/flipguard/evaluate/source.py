@@ -141,7 +141,8 @@ def _look(path: Path) -> Looked:
         raise DataError(f"{path}: is not a regular file but a pipe or device. Save it to a file first.")
     with open_binary(path) as file, reading(path):
         head = file.read(HEAD)
-        head += b"" if b"\n" in head else file.readline(LONGEST_LINE)
+        if b"\n" not in head and head.removeprefix(BOM).lstrip().startswith(b"{"):
+            head += file.readline(LONGEST_LINE)
         more = file.read(HEAD) if len(head) >= HEAD else b""
     head = head.removeprefix(BOM)
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):

@@ -39,7 +39,7 @@ def t_quantile(share: float, freedom: int) -> float:
 
 
 def mean_interval(sizes: Sequence[int], sums: Sequence[float], alpha: float) -> tuple[float, float] | None:
-    """Student's interval (Biometrika 6, 1908) of the mean of all rows; None where one cluster cannot tell a spread.
+    """Student's interval (Biometrika 6, 1908) of the mean of all rows; None where the spread is unknown or infinite.
 
     The variance is taken between clusters (Liang & Zeger, Biometrika 73, 1986); without clusters that is the usual one.
 
@@ -52,9 +52,9 @@ def mean_interval(sizes: Sequence[int], sums: Sequence[float], alpha: float) -> 
     if many < 2:
         return None
     mean = math.fsum(sums) / n
-    spread = math.fsum((total - mean * size) ** 2 for size, total in zip(sizes, sums, strict=True))
-    half = t_quantile(1.0 - alpha / 2.0, many - 1) * math.sqrt(many / (many - 1) * spread) / n
-    return mean - half, mean + half
+    spread = math.hypot(*(total - mean * size for size, total in zip(sizes, sums, strict=True)))
+    half = t_quantile(1.0 - alpha / 2.0, many - 1) * math.sqrt(many / (many - 1)) * (spread / n)
+    return (mean - half, mean + half) if math.isfinite(half) else None
 
 
 def _within(t: float, freedom: int) -> float:

@@ -45,7 +45,7 @@ def read_csv(path: Path, on_bad: Callable[[str], None]) -> Iterator[tuple[int, R
             header = file.readline()
             rows = csv.reader(file, delimiter=delimiter_of(header.encode()) or ",", strict=True)
             file.seek(0)
-            names = _names(path, next(rows, []))
+            names, number = _names(path, next(rows, [])), rows.line_num
             for cells in rows:
                 number = rows.line_num
                 if len(cells) == len(names):
@@ -55,7 +55,7 @@ def read_csv(path: Path, on_bad: Callable[[str], None]) -> Iterator[tuple[int, R
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: is not in UTF-8 ({error}). Save it as UTF-8.") from None
         except csv.Error as error:
-            raise DataError(f"{path}:{number + 1}: not valid CSV ({error}).") from None
+            raise DataError(f"{path}:{number + 1}: not valid CSV ({error}). Is a quote left open?") from None
 
 
 def _names(path: Path, header: list[str]) -> list[str]:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from flipguard.errors import DataError
+from flipguard.errors import DataError, shown
 from flipguard.evaluate import importers
 from flipguard.evaluate.intake import Intake
 from flipguard.evaluate.runs import Judged, Run
+from flipguard.evaluate.source import Source
 
 ROOT = Path(__file__).parents[3]
 SCORES = [{"id": 1, "score": 0.5}]
@@ -55,6 +56,13 @@ def test_a_file_no_format_recognises_says_what_was_tried_and_why_it_failed(write
     assert all(name in str(caught.value).partition("--format")[0] for name in importers.FORMATS)
 
 
+def test_a_line_that_no_format_begins_with_is_not_read_to_its_end(write):
+    """A bomb of gigabytes in one line, packed to a megabyte, is told from JSON by its first letter."""
+    source = Source.of(write("x.jsonl", gzip.compress(b"z" * 30_000_000, 1)))
+    assert (len(source.head), source.rows) == (65_536, ())
+    assert shown(b"z" * 30_000_000, 5) == "b'zz…"
+
+
 @pytest.mark.parametrize("name", importers.FORMATS)
 def test_an_empty_array_of_a_named_format_says_that_it_is_empty(write, name):
     with pytest.raises(DataError, match=rf"x\.json: holds no rows of the format {name}: its array is empty\."):
@@ -76,8 +84,11 @@ def test_an_empty_array_of_a_named_format_says_that_it_is_empty(write, name):
         ("{}".encode("utf-16-be"), "It is UTF-16BE; "),
         ("{}".encode("utf-32"), "It is UTF-32LE; "),
         ('[{"id": "caf\xe9"}]'.encode("latin-1"), "It is not UTF-8 (0xe9 at byte 13); save it as UTF-8."),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "git lfs pull fetches the file itself."),
+        (b"<!DOCTYPE html><p>404, sorry</p>", "It is a page of HTML; a download may have failed."),
+        (gzip.compress(gzip.compress(b"{}")), "It was gzipped twice; unpack it once."),
         (b"just words\nand more\n", "no known format. Tried"),
-        (b"<html>, ;", "no known format. Tried"),
+        (b"<svg>, ;", "no known format. Tried"),
         (b"\x89PNG\r\n", "no known format. Tried"),
         (b"PK\x05\x06" + bytes(18), "no known format. Tried"),
     ],

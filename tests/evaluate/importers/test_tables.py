@@ -72,7 +72,7 @@ def test_a_damaged_parquet_file_is_one_clear_error(tmp_path):
         ("id,score\n1,0.5\n2,nan\n", r":3: 'score' is nan"),
         ("id,score\n1,0.5\n2\n", r":3: 1 cells under 2 names"),
         ("id,score\n1,0.5\n2,1,1\n", r":3: 3 cells under 2 names"),
-        ('id,score\n1,0.5\n2,"1\n', r":\d: not valid CSV \(unexpected end of data\)"),
+        ('id,score\n1,0.5\n2,"1\n', r":3: not valid CSV \(unexpected end of data\)\. Is a quote left open\?"),
         ("id,score,id\n1,0.5,2\n", r":1: two columns are named 'id'"),
         ("id;score\n1;0,5\n", r":2: 'score' is the text '0,5'"),
         ("id,correct\n1,maybe\n", r":2: 'correct' is 'maybe'; expected true or false"),

@@ -252,3 +252,10 @@ def test_files_read_are_listed_by_their_path_without_empty_values(judged_pairs, 
     ]
     page = html.render(make_comparison(judged_pairs, provenance={"inputs": read}), judged_pairs)
     assert "<bdi>runs/old.jsonl</bdi></th><td><bdi>format scores, graded acc, rows 1,319, sha256 9f</bdi>" in page
+
+
+def test_scores_too_large_for_an_axis_are_not_drawn(make_comparison):
+    pairs = [Pair(i, 0, Answer(-1e308 * i), Answer(1e308 * i), "positive_flip") for i in range(3)]
+    page = html.render(make_comparison(pairs), pairs)
+    assert "Each mark is one prompt" not in page
+    assert "1e+308" in page

@@ -36,6 +36,10 @@ def _of_answers(row: Row) -> str:
 
 def _of_a_text(source: Source) -> str:
     first = next((line for line in source.head.splitlines() if line.strip()), b"")
+    if first.startswith(b"version https://git-lfs"):
+        return " It is a pointer of Git LFS; git lfs pull fetches the file itself."
+    if first.lstrip()[:5].lower() in (b"<html", b"<!doc"):
+        return " It is a page of HTML; a download may have failed."
     words = source.kind == "lines" and not first.lstrip().startswith((b"{", b"[", b"<"))
     table = words and any(mark in first for mark in (b",", b";", b"\t"))
     return " If it is a table, it needs a column named id." if table else ""

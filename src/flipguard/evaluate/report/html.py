@@ -18,6 +18,7 @@ from flipguard.evaluate.report.uncertainty import grid_of_orders
 
 _TOLD = ("command", "notes", "margin", "alpha")  # what of the provenance stands elsewhere on the page
 _MOST_SLICES = 200
+_LARGEST = 1e300  # beyond, an axis has no round values left
 _OF_BOUNDS = ("bounds", "worst", "draws")
 _SEVERITY = {
     "mean": "Mean over all pairs",
@@ -183,7 +184,7 @@ def _matrix(comparison: Comparison) -> dict[str, int] | None:
 
 
 def _scatter(comparison: Comparison, pairs: Sequence[Pair]) -> dict[str, Any] | None:
-    """Old against new score; None where the pairs carry no scores."""
+    """Old against new score; None where the pairs carry no scores, or some too large to draw."""
     table = Pairs.of(pairs)
     points: list[Point] = [
         (old, new, outcome)
@@ -193,6 +194,8 @@ def _scatter(comparison: Comparison, pairs: Sequence[Pair]) -> dict[str, Any] | 
     if not points:
         return None
     drawn = thinned(points)
+    if any(max(abs(old), abs(new)) > _LARGEST for old, new, _ in drawn):
+        return None
     title = f"New score against old score of {formatting.count(len(drawn))} prompts"
     figure = scatter(drawn, margin=comparison.margin, labels=("old score", "new score"), title=title)
     return {"svg": drawing(figure), "drawn": len(drawn), "all": len(points), "repeats": repeats(points)}
