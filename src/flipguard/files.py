@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import gzip
 import io
 import os
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +20,7 @@ import orjson
 from flipguard.errors import DataError, shown
 from flipguard.records import Row
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LONGEST_LINE = 268_435_456  # bytes; a longer line is no row but a mistake, and must not fill the memory
 
 
@@ -28,10 +30,15 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 
     A reader, a full disk or a kill never meets a half-written file: the old one stays until the new one is whole.
     A device or a pipe (`/dev/stdout`) has no place to take and is written to directly.
+
+    Raises:
+        DataError: the place cannot be written to, or is full.
     """
     encoding = None if "b" in mode else "utf-8"
     with _writing(path):
         device = path.exists() and not path.is_file() and not path.is_dir()
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
     if device:
         with path.open(mode, encoding=encoding) as file:
             yield file
@@ -45,8 +52,10 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         temporary.chmod(0o666 & ~_umask())
         with _writing(path):
             temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise DataError(f"{path}: cannot be written ({error.strerror}). Make room; nothing was replaced.") from None
         raise
 
 
@@ -67,6 +76,25 @@ def _temporary(path: Path) -> tuple[int, Path]:
         return handle, Path(name)
 
 
+def write_together(files: Iterable[tuple[Path, Iterable[bytes]]]) -> list[Path]:
+    """Write several files, all or none: they take their places one after the other once every one is whole.
+
+    Args:
+        files: each path with the pieces of its content.
+
+    Returns:
+        the paths.
+    """
+    paths = []
+    with ExitStack() as stack:
+        for path, pieces in files:
+            file = stack.enter_context(replacing(path))
+            file.writelines(pieces)
+            file.flush()
+            paths.append(path)
+    return paths
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` whole or not at all."""
     with replacing(path) as file:
@@ -75,7 +103,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, content: str) -> None:
     """Write `content` to `path` in UTF-8, whole or not at all; lone surrogates become U+FFFD."""
-    write_bytes(path, _without_surrogates(content).encode())
+    write_bytes(path, to_utf8(content))
+
+
+def to_utf8(text: str) -> bytes:
+    """`text` in UTF-8; lone surrogates become U+FFFD."""
+    encoded: bytes = _without_surrogates(text).encode()
+    return encoded
 
 
 def write_jsonl(path: Path, rows: Iterable[Row]) -> None:

@@ -72,6 +72,45 @@ def test_a_result_folder_that_is_a_file_is_one_clear_error(result, write):
         write_results(write("report", b""), result)
 
 
+LITTLE_ROOM = """
+import resource, sys
+from flipguard.cli import main
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_disk_that_is_full_before_the_last_file_leaves_all_old_ones(write, tmp_path):
+    """The page is the last and the largest: by then the numbers are written, but not in their place."""
+    rows = [{"id": i, "score": i % 7} for i in range(50)]
+    old, new = write("old.jsonl", rows), write("new.jsonl", [{**row, "score": 1} for row in rows])
+    out = tmp_path / "report"
+    assert main(["compare", str(old), str(old), "--out", str(out)]) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    words = [sys.executable, "-c", LITTLE_ROOM, "compare", str(old), str(new), "--out", str(out)]
+    ended = subprocess.run(words, capture_output=True, text=True)
+    told = f"{out / 'report.html'}: cannot be written (File too large). Make room; nothing was replaced.\n"
+    assert (ended.returncode, ended.stderr) == (2, f"flipguard compare: {told}")
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_view_that_cannot_be_made_leaves_the_data(result, tmp_path, monkeypatch):
+    monkeypatch.setattr("flipguard.evaluate.report.html.render", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_results(tmp_path / "report", result)
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["comparison.json", "flips.jsonl"]
+
+
+def test_an_input_is_never_overwritten(write, tmp_path):
+    rows = [{"id": i, "score": i} for i in range(3)]
+    old, new = write("flips.jsonl", rows), write("new.jsonl", rows)
+    result = compare_files(tmp_path / "." / old.name, new, Options())
+    with pytest.raises(DataError, match=r"flips\.jsonl: is an input of this comparison .* Choose another --out"):
+        write_results(tmp_path, result)
+    assert sorted(tmp_path.iterdir()) == [old, new]
+
+
 @pytest.fixture
 def command(write, tmp_path):
     """A comparison on the command line that fails its limit."""

@@ -4,35 +4,50 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import orjson
 
+from flipguard.errors import DataError
 from flipguard.evaluate.change import flips
 from flipguard.evaluate.columns import Columns
 from flipguard.evaluate.comparison import Result
 from flipguard.evaluate.pairs import Pairs
-from flipguard.files import to_json, write_bytes, write_jsonl, write_text
+from flipguard.files import to_json, to_utf8, write_together
 from flipguard.records import Row
 
+NAMES = ("comparison.json", "flips.jsonl", "report.md", "junit.xml", "report.html")
 SUMMARY = "GITHUB_STEP_SUMMARY"  # where it is set, the page of a workflow run shows what is appended to that file
 SUMMARY_BYTES = 1_000_000  # more than 1 MiB a step is refused as a whole
 
 
 def write_results(folder: Path, result: Result) -> list[Path]:
-    """Write all result files into `folder`, each whole or not at all, and return their paths.
+    """Write all result files into `folder` and return their paths: all or none, so that they are always of one run.
 
-    The data come first, so that they are there even if a view cannot be made.
+    Where a view cannot be made, the data are written without any.
+
+    Raises:
+        DataError: the folder cannot be written to, is full, or holds an input of this comparison under such a name.
     """
-    comparison, flips = folder / "comparison.json", folder / "flips.jsonl"
-    write_bytes(comparison, to_json(result.comparison.to_json(), orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    write_jsonl(flips, flip_rows(result))
-    written = [comparison, flips]
-    for name, text in _views(result):
-        write_text(folder / name, text)
-        written.append(folder / name)
-    return written
+    _refuse_inputs(folder, result)
+    whole = to_json(result.comparison.to_json(), orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    rows = (to_json(row) + b"\n" for row in flip_rows(result))
+    data: list[tuple[Path, Iterable[bytes]]] = [(folder / "comparison.json", [whole]), (folder / "flips.jsonl", rows)]
+    try:
+        views = [(folder / name, [to_utf8(text)]) for name, text in _views(result)]
+    except Exception:
+        write_together(data)
+        raise
+    return write_together([*data, *views])
+
+
+def _refuse_inputs(folder: Path, result: Result) -> None:
+    """What was read must not be overwritten: the reports name it, and it may be the only copy."""
+    inputs = result.comparison.provenance.get("inputs", [])
+    for given in (Path(given["path"]) for given in inputs if "path" in given):
+        if given.name in NAMES and given.exists() and folder.exists() and given.parent.samefile(folder):
+            raise DataError(f"{given}: is an input of this comparison and would be overwritten. Choose another --out.")
 
 
 def append_summary(report: Path) -> None:
