@@ -51,6 +51,7 @@ def test_result_files_are_written_whatever_the_verdict(runs, tmp_path):
 LOUD = """
 import os, sys
 from flipguard.cli import main
+from flipguard.output import as_json
 import flipguard.evaluate.compare as compare
 
 quiet = compare.compare_files
@@ -196,3 +197,11 @@ def test_a_full_disk_keeps_the_old_report(runs, tmp_path, capsys, monkeypatch):
     assert "No space left on device" in errors
     assert (tmp_path / "report" / "report.html").read_bytes() == before
     assert not list((tmp_path / "report").glob(".*.tmp"))
+
+
+def test_what_a_file_is_called_gives_no_command_to_the_runner_of_a_workflow(capsys):
+    assert main(["compare", "##[error]x", "b"]) == 2
+    assert "#·[error]x: no such file" in capsys.readouterr().err
+    value = {"##[a]": ["###", "# #", "\\##"]}
+    assert "##" not in as_json(value)
+    assert json.loads(as_json(value)) == value

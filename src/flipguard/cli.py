@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from flipguard import __version__, options
-from flipguard.errors import ToldElsewhereError, told
+from flipguard.errors import ToldElsewhereError, inert, told
 from flipguard.output import as_json, reserved, say
 from flipguard.processes import before_torch, end, is_first
 
@@ -290,7 +290,7 @@ def _shielded(run: Callable[[Arguments], int], arguments: Arguments) -> int:
 
 def _fail(arguments: Arguments, message: str) -> int:
     one_line = "".join(letter if letter.isprintable() else " " for letter in message)
-    sys.stderr.write(f"flipguard {arguments.verb}: {one_line}\n")
+    sys.stderr.write(f"flipguard {arguments.verb}: {inert(one_line)}\n")
     return WRONG
 
 

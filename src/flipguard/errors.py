@@ -12,7 +12,10 @@ FlipGuardError               exit code 2; never shown with a traceback
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_COMMAND = re.compile(r"^(\s*)::|##(?=\[|vso\[)", re.MULTILINE)
 
 
 class FlipGuardError(Exception):
@@ -49,6 +52,15 @@ def shown(value: object, limit: int = 60) -> str:
     text = ascii(start) if isinstance(value, bytes) else repr(start)
     text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def inert(text: str) -> str:
+    """`text` as the log of a workflow may hold it: nothing in it is a command to the runner (`::x::`, `##[x]`).
+
+    >>> inert("std::map, ##[x]")
+    'std::map, #·[x]'
+    """
+    return _COMMAND.sub(lambda found: "#·" if found[1] is None else f"{found[1]}∷ ", text)
 
 
 def choose(unknown: object, choices: Iterable[object]) -> str:

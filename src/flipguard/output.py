@@ -34,12 +34,12 @@ def reserved(*, wanted: bool) -> Iterator[None]:
 
 
 def as_json(result: Any) -> str:
-    """For machines, and still readable."""
+    """For machines, and still readable; what a workflow's runner would obey (`##[`) is written as an escape."""
     import orjson
 
     from flipguard.files import to_json
 
-    return to_json(result, orjson.OPT_INDENT_2).decode()
+    return to_json(result, orjson.OPT_INDENT_2).decode().replace("##", "#\\u0023")
 
 
 def say(text: str) -> None:

@@ -62,3 +62,12 @@ def test_an_empty_comparison_is_told(make_comparison):
     text = terminal.render(make_comparison([], verdict="invalid", reason="Nothing matched."))
     assert "INVALID" in text
     assert "n/a" in text
+
+
+@pytest.mark.parametrize("name", ["::stop-commands::x", " ::add-mask::a", "##[error]x", "a ##vso[task.complete]"])
+def test_a_name_gives_no_command_to_the_runner_of_a_workflow(name, make_scored, make_comparison):
+    """They read what a step prints: `::` where a line begins, `##[` wherever it stands."""
+    pairs = [replace(pair, categories=(name,)) for pair in make_scored(30)]
+    text = terminal.render(make_comparison(pairs, old=name, new=name, reason=f"{'x' * 79} {name}"))
+    assert [line for line in text.split("\n") if line.lstrip().startswith("::") or "##" in line] == []
+    assert max(map(width, text.split("\n"))) <= 80

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Final
 
+from flipguard.errors import inert
 from flipguard.evaluate.comparison import Comparison, Proportion
 from flipguard.evaluate.report import formatting
 from flipguard.evaluate.report.beside import Section, rules, sections
@@ -23,7 +24,7 @@ def render(comparison: Comparison) -> str:
     blocks = [_verdict(comparison), [] if asked is None else _beside(asked)]
     blocks += [_alignment(comparison), _numbers(comparison), _slices(comparison)]
     blocks += [_beside(part) for part in sections(comparison)]
-    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+    return inert("\n\n".join("\n".join(block) for block in blocks if block)) + "\n"
 
 
 def _wrapped(text: str, room: int = COLUMNS) -> list[str]:
