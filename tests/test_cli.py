@@ -8,6 +8,7 @@ import pytest
 
 from flipguard import __version__
 from flipguard.cli import VERBS, main
+from flipguard.output import as_json
 
 
 def rows(path, items):
@@ -51,7 +52,6 @@ def test_result_files_are_written_whatever_the_verdict(runs, tmp_path):
 LOUD = """
 import os, sys
 from flipguard.cli import main
-from flipguard.output import as_json
 import flipguard.evaluate.compare as compare
 
 quiet = compare.compare_files

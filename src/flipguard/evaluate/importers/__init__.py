@@ -88,7 +88,7 @@ def _split(path: Path) -> tuple[Path, str | None]:
     if "#" in text and not path.exists():
         at = -1
         while (at := text.find("#", at + 1)) >= 0:
-            if text[at + 1 :] and Path(text[:at]).exists():
+            if at and text[at + 1 :] and Path(text[:at]).exists():
                 return Path(text[:at]), text[at + 1 :]
     return path, None
 
