@@ -154,7 +154,7 @@ def generate(arguments: Arguments) -> int:
     )
     _tell(
         arguments,
-        f"{summary.out}: {summary.rows:,} answers to {summary.prompts:,} prompts{done}; "
+        f"{summary.out}: {summary.rows:,} answers to {summary.prompts:,} prompts{done};\n"
         f"{summary.stopped:,} ended, {summary.cut_off:,} cut off, {summary.failed:,} failed",
         asdict(summary),
     )
@@ -176,7 +176,7 @@ def judge(arguments: Arguments) -> int:
     unmatched = summary.only_old + summary.only_new
     _tell(
         arguments,
-        f"{summary.out}: {summary.matched:,} pairs judged, {summary.invalid:,} of them invalid; "
+        f"{summary.out}: {summary.matched:,} pairs judged, {summary.invalid:,} of them invalid;\n"
         f"{unmatched:,} answers without a partner, {summary.changed_prompts:,} changed prompts",
         asdict(summary),
     )
@@ -185,6 +185,8 @@ def judge(arguments: Arguments) -> int:
 
 def compare(arguments: Arguments) -> int:
     """Compare two runs prompt by prompt: what got worse, and is it too much?
+
+      flipguard compare old.jsonl new.jsonl --max-nfr 0.05
 
     OLD and NEW hold one {"id": ..., "score": 0.7} or {"id": ..., "correct": true} a
     line; or OLD alone is a file of judgments, which holds both sides. Writes

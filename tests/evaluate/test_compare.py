@@ -210,6 +210,7 @@ def test_a_file_of_both_sides_is_compared_alone(write):
         {"max_unmatched": -1.0},
         {"max_invalid": float("nan")},
         {"alpha": 0.0},
+        {"alpha": 1e-17},
         {"skip_bad": -1},
         {"skip_bad": 2**63},
         {"min_slice": 2**63},

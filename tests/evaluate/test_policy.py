@@ -56,7 +56,7 @@ def test_every_key_is_read(write):
         ("", "p.yaml: nothing is not possible: give a mapping with the keys limit, slices, "),
         ("- limit: 1", "p.yaml: a list is not possible"),
         ("1: 2", "p.yaml: the key 1 is not a word. Put it in quotes."),
-        ("limit: 0.1\nalpha: 0.5", "p.yaml: alpha: 0.5 is not possible: choose a number between 0 and 0.5"),
+        ("limit: 0.1\nalpha: 0.5", "p.yaml: alpha: 0.5 is not possible: choose a number between 1e-6 and 0.5"),
         ("limit: 0.1\nestimand: net", "p.yaml: estimand: unknown value 'net'. Choose one of: nfr, excess."),
         ("limit: 0.1\nestimand: [nfr]", "p.yaml: estimand: unknown value a list."),
         ("refusals: {limit: 0.1}\nestimand: nfr", "p.yaml: estimand: says what 'limit' is held against"),

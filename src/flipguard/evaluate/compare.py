@@ -58,8 +58,8 @@ class Options:
             raise FlipGuardError(f"--margin {shown(self.margin)}: choose a number >= 0, in units of the score.")
         for name in ("max_nfr", "max_unmatched", "max_invalid"):
             _check_share(name.replace("_", "-"), getattr(self, name))
-        if not 0.0 < self.alpha < 0.5:
-            raise FlipGuardError(f"--alpha {shown(self.alpha)}: choose a number between 0 and 0.5, 0.05 for 95 %.")
+        if not stats.LEAST_ALPHA <= self.alpha < 0.5:
+            raise FlipGuardError(f"--alpha {shown(self.alpha)}: choose a number between 1e-6 and 0.5, 0.05 for 95 %.")
         if not 0 <= self.skip_bad <= LARGEST:
             raise FlipGuardError(f"--skip-bad {self.skip_bad}: choose how many malformed lines to tolerate, 0 or more.")
         if not 0 <= self.min_slice <= LARGEST:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from flipguard.errors import PolicyError, choose, shown
+from flipguard.evaluate.stats import LEAST_ALPHA
 
 Estimand = Literal["nfr", "excess"]
 
@@ -174,9 +175,9 @@ def _severity(place: str, value: Any) -> dict[str, float]:
 
 
 def _alpha(place: str, value: Any) -> float:
-    way = "choose a number between 0 and 0.5, 0.05 for 95 %"
-    alpha = _number(place, value, 0.0, 0.5, way)
-    if alpha in (0.0, 0.5):
+    way = "choose a number between 1e-6 and 0.5, 0.05 for 95 %"
+    alpha = _number(place, value, LEAST_ALPHA, 0.5, way)
+    if alpha == 0.5:
         raise PolicyError(f"{place}: {shown(value)} is not possible: {way}.")
     return alpha
 

@@ -10,6 +10,7 @@ from flipguard.errors import FlipGuardError, shown
 from flipguard.evaluate.comparison import Proportion
 
 NEGLIGIBLE = 1e-17  # a term this much smaller than its sum no longer changes it
+LEAST_ALPHA = 1e-6  # nobody is surer, and quantiles still are numbers
 MOST_EXACT = 100_000  # beyond, the normal approximation is good enough
 MOST_PROMPTS = 10_000_000  # nobody judges more; the plan says so instead of counting on
 

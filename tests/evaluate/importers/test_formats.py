@@ -157,6 +157,7 @@ def plugin(tmp_path, monkeypatch):
         "from flipguard.evaluate.runs import Judged\n"
         "def both(source, intake): return Judged('a', 'b', 'score')\n"
         "def wrong(source, intake): return 3\n"
+        "def short(source): return 3\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     yield "mine_for_test"
@@ -170,7 +171,14 @@ def test_a_format_of_ones_own_is_named_by_module_and_function(write, plugin):
     assert not isinstance(run, Run)
 
 
-@pytest.mark.parametrize(("name", "told"), [("wrong", "expected a Run"), ("absent", "cannot be loaded")])
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("wrong", "expected a Run"),
+        ("absent", "cannot be loaded"),
+        ("short", r"short: failed on .*x\.any: TypeError: short\(\) takes 1 positional argument but 2 were given\.$"),
+    ],
+)
 def test_a_format_of_ones_own_that_breaks_its_contract_is_named(write, plugin, name, told):
     with pytest.raises(DataError, match=told):
         importers.read(write("x.any", b"anything"), Intake(), f"{plugin}:{name}")

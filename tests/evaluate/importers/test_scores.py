@@ -121,6 +121,12 @@ def test_a_grade_of_ones_own_name_is_checked_like_any_other(write, row, told):
         read(path, metric="reward")
 
 
+@pytest.mark.parametrize("name", ["id", "repeat"])
+def test_what_names_an_answer_is_no_grade(write, name):
+    with pytest.raises(DataError, match=rf"--metric {name}: no number.*\. Choose one of: score"):
+        read(write("old.jsonl", [{"id": 1, "repeat": 0, "score": 0.3}]), metric=name)
+
+
 def test_a_metric_scores_do_not_have_is_refused_with_those_they_have(write):
     with pytest.raises(DataError, match=r"no number.*Did you mean 'verdict'\? Choose one of: score, verdict\."):
         read(write("old.jsonl", [{"id": 0, "score": 0.3, "verdict": False, "text": "x"}]), metric="verdicts")

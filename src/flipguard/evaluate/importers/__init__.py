@@ -17,7 +17,7 @@ import importlib
 from pathlib import Path
 from typing import Protocol, cast
 
-from flipguard.errors import DataError, choose, shown
+from flipguard.errors import DataError, FlipGuardError, choose, shown
 from flipguard.evaluate.importers.hints import hint
 from flipguard.evaluate.intake import Intake
 from flipguard.evaluate.runs import Judged, Run
@@ -151,7 +151,12 @@ def _foreign(name: str, source: Source, intake: Intake) -> Run | Judged:
         reader = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise DataError(f"--format {name}: cannot be loaded ({error}). Write package.module:function.") from None
-    run = reader(source, intake)
+    try:
+        run = reader(source, intake)
+    except FlipGuardError:
+        raise
+    except Exception as error:
+        raise DataError(f"--format {name}: failed on {source.path}: {type(error).__name__}: {error}.") from error
     if not isinstance(run, Run | Judged):
         raise DataError(f"--format {name}: returned {type(run).__name__}, expected a Run or Judged.")
     return run

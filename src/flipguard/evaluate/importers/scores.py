@@ -85,7 +85,7 @@ def _metric(source: Source, wanted: str | None) -> tuple[str, Metric]:
     for metric in METRICS:
         if wanted == metric:
             return metric, metric
-    values = [row[wanted] for row in source.rows if row.get(wanted) is not None]
+    values = [row[wanted] for row in source.rows if _is_grade(wanted, row.get(wanted))]
     if not values or not isinstance(values[0], bool | int | float):
         keys = dict.fromkeys(key for row in source.rows for key, value in row.items() if _is_grade(key, value))
         choices = choose(wanted, keys or METRICS)
