@@ -7,7 +7,6 @@ exit; the peer is orjson, the library that parses, over every line of both files
 resident set of the command's processes together, sampled. One row per size goes to compare_million.csv.
 """
 
-import csv
 import os
 import platform
 import random
@@ -16,10 +15,10 @@ import sys
 import tempfile
 import threading
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
+from recording import append, made
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "compare_million.csv"
@@ -118,13 +117,8 @@ def resident(pid: int) -> int:
 
 
 def record(rows: int, size: float, parsing: float, seconds: float, peak: int) -> None:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True, cwd=HERE
-    ).stdout.strip()
     row = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": commit,
-        "device": f"{os.cpu_count()} cores {platform.machine()}",
+        **made(),
         "python": platform.python_version(),
         "rows": rows,
         "megabytes_a_side": round(size / 1e6),
@@ -133,13 +127,7 @@ def record(rows: int, size: float, parsing: float, seconds: float, peak: int) ->
         "ratio": round(seconds / parsing, 1),
         "peak_megabytes": round(peak / 1e6),
     }
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print(row)
+    append(RESULTS, row)
 
 
 if __name__ == "__main__":

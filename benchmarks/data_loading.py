@@ -9,19 +9,17 @@ data_loading.csv.
 """
 
 import argparse
-import csv
-import datetime
 import gzip
 import json
 import os
 import platform
 import random
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 import datasets
+from recording import append, made
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 from trl.data_utils import extract_prompt
@@ -107,10 +105,8 @@ def main():
         size = path.stat().st_size / 1e6
         peer, _ = timed(lambda: trl(path, tokenizer, workers, options.peer_pairs))
         peer *= options.pairs / options.peer_pairs
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     row = {
-        "date": datetime.date.today().isoformat(),
-        "commit": commit,
+        **made(),
         "device": f"{workers} x {platform.machine()}",
         "python": platform.python_version(),
         "data": "hh test, repeated" if options.hh else "made up",
@@ -122,13 +118,8 @@ def main():
         "trl_seconds_scaled": round(peer, 1),
         "trl_pairs_measured": options.peer_pairs,
     }
-    print(f"{data.summary()}\n{json.dumps(row, indent=2)}")
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    print(data.summary())
+    append(RESULTS, row)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,9 @@ first step is counted for nobody.
 Usage: python benchmarks/dpo_step.py [pairs in a batch] [steps] [rounds] [threads] [model ...]
 """
 
-import csv
 import gzip
 import json
 import os
-import platform
 import random
 import resource
 import statistics
@@ -24,20 +22,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from recording import append, made
 
 HERE = Path(__file__).parent
 HH = HERE.parent.parent / "shared" / "data" / "preferences" / "hh_rlhf_harmless_base_test.jsonl.gz"
 SIZES = {"8x256": (8, 256), "12x512": (12, 512)}
 CONTENDERS = ("trl default", "trl best", "flipguard", "flipguard guarded")
 VOCABULARY, SEED, TURN = 32_768, 7, "\n\nAssistant:"
-FIELDS = [
-    "date", "commit", "device", "threads", "model", "data", "pairs", "contender", "steps_per_second", "cpu_seconds",
-    "times_trl_default", "times_trl_best", "peak_mb", "share_of_trl_default", "loss_difference",
-]  # fmt: skip
 
 
 def main(pairs: int = 8, steps: int = 6, rounds: int = 2, threads: int = 2, *models: str) -> None:
@@ -205,31 +200,30 @@ def read_hh() -> list[dict[str, str]]:
 
 
 def record(model: str, data: str, pairs: int, threads: int, told: dict[str, list[Any]]) -> None:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True, cwd=HERE
-    ).stdout.strip()
-    path = HERE / "dpo_step.csv"
-    fresh = not path.exists()
     wall, cpu = (
         {name: statistics.median(one for run in runs for one in run[clock]) for name, runs in told.items()}
         for clock in ("wall", "cpu")
     )
     peak = {name: statistics.median(run["peak"] for run in runs) for name, runs in told.items()}
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        if fresh:
-            writer.writerow(FIELDS)
-        for name, runs in told.items():
-            both = zip(runs[0]["losses"], told["trl default"][0]["losses"], strict=True)
-            difference = max(abs(ours - theirs) for ours, theirs in both)
-            row = [
-                datetime.now(UTC).date().isoformat(), commit, f"{os.cpu_count()} x {platform.machine()}", threads,
-                model, data, pairs, name, f"{1 / wall[name]:.4f}", f"{cpu[name]:.2f}",
-                f"{cpu['trl default'] / cpu[name]:.2f}", f"{cpu['trl best'] / cpu[name]:.2f}", f"{peak[name]:.0f}",
-                f"{peak[name] / peak['trl default']:.2f}", "" if name == CONTENDERS[-1] else f"{difference:.1e}",
-            ]  # fmt: skip
-            writer.writerow(row)
-            print(*row, sep="\t", flush=True)
+    for name, runs in told.items():
+        both = zip(runs[0]["losses"], told["trl default"][0]["losses"], strict=True)
+        difference = max(abs(ours - theirs) for ours, theirs in both)
+        row = {
+            **made(),
+            "threads": threads,
+            "model": model,
+            "data": data,
+            "pairs": pairs,
+            "contender": name,
+            "steps_per_second": f"{1 / wall[name]:.4f}",
+            "cpu_seconds": f"{cpu[name]:.2f}",
+            "times_trl_default": f"{cpu['trl default'] / cpu[name]:.2f}",
+            "times_trl_best": f"{cpu['trl best'] / cpu[name]:.2f}",
+            "peak_mb": f"{peak[name]:.0f}",
+            "share_of_trl_default": f"{peak[name] / peak['trl default']:.2f}",
+            "loss_difference": "" if name == CONTENDERS[-1] else f"{difference:.1e}",
+        }
+        append(HERE / "dpo_step.csv", row)
 
 
 if __name__ == "__main__":

@@ -7,17 +7,15 @@ process on the same batch, one after the other, the first of a turn changing fro
 ratios counts, with its quartiles. A row goes to guard_cost.csv.
 """
 
-import csv
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from recording import append, made
 
 HERE = Path(__file__).parent
 
@@ -60,13 +58,8 @@ def turn(trainer: Any, batch: dict[str, Any], losses: tuple[Any, Any], *, first:
 
 
 def record(pairs: int, threads: int, turns: int, quartiles: list[float]) -> None:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True, cwd=HERE
-    ).stdout.strip()
     row = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": commit,
-        "device": f"{os.cpu_count()} x {platform.machine()}",
+        **made(),
         "threads": threads,
         "pairs": pairs,
         "turns": turns,
@@ -74,14 +67,7 @@ def record(pairs: int, threads: int, turns: int, quartiles: list[float]) -> None
         "lower_quartile": f"{quartiles[0]:.4f}",
         "upper_quartile": f"{quartiles[2]:.4f}",
     }
-    path = HERE / "guard_cost.csv"
-    fresh = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row)
-        if fresh:
-            writer.writeheader()
-        writer.writerow(row)
-    print(row)
+    append(HERE / "guard_cost.csv", row)
 
 
 if __name__ == "__main__":
