@@ -1,5 +1,6 @@
 """The files a comparison leaves behind."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -128,11 +129,12 @@ def test_the_summary_of_a_workflow_gets_the_report_after_what_is_there(command, 
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("name", ["", "folder", "full.md"])
+@pytest.mark.parametrize("name", ["", "folder", "full.md", "pipe"])
 def test_a_summary_that_cannot_be_written_is_a_warning_and_no_other_exit_code(
     name, command, write, tmp_path, monkeypatch, capsys
 ):
     (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     write("full.md", b"x" * 999_999)
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / name) if name else "")
     assert main(command) == 1

@@ -57,6 +57,8 @@ def append_summary(report: Path) -> None:
         return
     try:
         text = b"\n" + report.read_bytes() + b"\n"
+        if Path(target).exists() and not Path(target).is_file():
+            raise OSError("it is no regular file")
         with Path(target).open("ab") as summary:
             if summary.tell() + len(text) > SUMMARY_BYTES:
                 raise OSError(f"it would grow beyond {SUMMARY_BYTES:,} bytes")
