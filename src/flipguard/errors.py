@@ -57,8 +57,8 @@ def shown(value: object, limit: int = 60) -> str:
 def inert(text: str) -> str:
     """`text` as the log of a workflow may hold it: nothing in it is a command to the runner (`::x::`, `##[x]`).
 
-    >>> inert("std::map, ##[x]")
-    'std::map, #·[x]'
+    >>> inert("std::map, ##[x]"), inert("  ::x::")
+    ('std::map, #·[x]', '  ∷ x::')
     """
     return _COMMAND.sub(lambda found: "#·" if found[1] is None else f"{found[1]}∷ ", text)
 

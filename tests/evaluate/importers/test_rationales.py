@@ -93,3 +93,14 @@ def test_our_own_judgments_may_give_a_reason_for_each_side(write):
     sides = {"old": {"score": 1, "reason": "Right."}, "new": {"score": 0, "reason": "Wrong."}}
     (flip,) = flip_rows(compare_files(write("j.jsonl", [{"id": 1, **sides}]), None, Options()))
     assert (flip["old"]["reason"], flip["new"]["reason"]) == ("Right.", "Wrong.")
+
+
+def test_reasons_stay_with_their_answers_whatever_the_order_of_the_files(write):
+    def judged(model, marks):
+        row = {"turn": 1, "model": model, "judge": ["gpt-4", "single-v1"]}
+        rows = [{**row, "question_id": q, "score": mark, "judgment": f"{model} {q}"} for q, mark in marks.items()]
+        return write(f"{model}.jsonl", rows)
+
+    result = compare_files(judged("old", {1: 9, 2: 8, 3: 9}), judged("new", {3: 1, 1: 2}), Options())
+    told = {flip["id"]: (flip["old"]["reason"], flip["new"]["reason"]) for flip in flip_rows(result)}
+    assert told == {"3 turn 1": ("old 3", "new 3"), "1 turn 1": ("old 1", "new 1")}
