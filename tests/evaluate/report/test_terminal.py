@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from flipguard.evaluate.change import Means
 from flipguard.evaluate.report import terminal
 from flipguard.evaluate.report.text import width
 
@@ -33,6 +34,10 @@ def test_large_numbers_keep_the_columns(make_scored, make_comparison):
     big_slice = replace(comparison.slices[0], n=1_234_567, nfr=big, win_rate=big, p_adjusted=1e-300)
     wide = replace(comparison, nfr=big, win_rate=big, nfr_given_correct=big, slices=(big_slice,))
     assert max(map(width, terminal.render(wide).split("\n"))) <= 80
+    means = Means(9, *[-1.2345678e-105] * 6)
+    text = terminal.render(replace(comparison, means=means))
+    assert max(map(width, text.split("\n"))) <= 80
+    assert text.count("−1.235e-105 [−1.235e-105 to −1.235e-105]") == 2
 
 
 def test_ten_slices_and_the_number_of_the_others(make_scored, make_comparison):

@@ -81,7 +81,10 @@ def _numbers(comparison: Comparison) -> list[str]:
     moved = f"{formatting.points(net.value)} [{ends}]"
     lines.append(f"{'net change':<18}{moved:<33}{formatting.tested(net.p_value, net.test)}")
     if averages := formatting.means(comparison):
-        lines.append(f"{averages[0]:<18}{averages[1]}")
+        name, both = averages
+        first, _, second = both.partition(" → ")
+        wide = len(both) > COLUMNS - 18
+        lines += [f"{name:<18}{first} →", f"{'':<18}{second}"] if wide else [f"{name:<18}{both}"]
     others = f"{formatting.count(comparison.ties)} ties"
     if comparison.inconsistent:
         others += f", {formatting.count(comparison.inconsistent)} inconsistent"
