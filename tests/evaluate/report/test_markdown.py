@@ -5,7 +5,8 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flipguard.evaluate.comparison import Answer, Pair
+from flipguard.evaluate.agreement import agreement
+from flipguard.evaluate.comparison import Answer, Pair, Rule
 from flipguard.evaluate.report import markdown
 
 LETTERS = st.text(st.sampled_from("ab `|\\<>@#*_[]()!\n~&$"), max_size=40)
@@ -60,6 +61,19 @@ def test_the_comment_fits_where_it_is_posted(make_scored, make_comparison):
     pairs = [Pair("x" * 9_000, 0, long, long, "negative_flip", "p" * 9_000, ("c" * 900,)) for _ in range(50)]
     pairs += make_scored(200)
     assert len(markdown.render(make_comparison(pairs, reason="r" * 90_000), pairs)) < 60_000
+
+
+def test_tables_of_long_names_are_left_out_and_counted_where_they_would_not_fit(make_scored, make_comparison):
+    """An escaped `<` takes four letters, and a file may hold any number of judges."""
+    pairs = make_scored(20)
+    outcomes = {(pair.id, 0): pair.outcome for pair in pairs}
+    judges = agreement({"<" * 900 + str(number): outcomes for number in range(30)})
+    comparison = make_comparison(pairs, agreement=judges, rules=[Rule("r", "fail", "because", 0.1, 0.1, 0.05)])
+    text = markdown.render(comparison, pairs)
+    assert len(text) < 65_536
+    assert "Tables too long for this page: 1. report.html has them." in text
+    assert "because" in text
+    assert "negative flips" in text
 
 
 def test_the_worst_flips_come_first_and_the_rest_is_counted(make_comparison):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from flipguard.evaluate.comparison import Answer, Comparison, Pair, Proportion
@@ -20,14 +20,14 @@ _FLIPS: Final = 10
 _SLICES: Final = 12
 _ANSWER: Final = 1_500
 _PROSE: Final = 1_000
+_LEFT_OUT: Final = "Tables too long for this page: {}. report.html has them."
 _ACTIVE = re.compile(r"([\\`*_\[\]|~$])")
 _LINKED = re.compile(r"[@#]|(?<=:)//|(?<=www)\.|(?<=GH)-", re.IGNORECASE)  # what hosts turn into links by themselves
 
 
 def render(comparison: Comparison, pairs: Sequence[Pair]) -> str:
     """Verdict, numbers, the worst slices and the worst flips as Markdown."""
-    parts = (_verdict, _rules, _numbers, _alignment, _slices, _beside)
-    head = "\n".join(line for part in parts for line in part(comparison))
+    head = _fitting(comparison)
     worst = worst_first(Pairs.of(pairs), "negative_flip", _FLIPS)
     flips: list[str] = []
     room = MAX_CHARACTERS - len(head)
@@ -42,6 +42,19 @@ def render(comparison: Comparison, pairs: Sequence[Pair]) -> str:
         title = f"### The {len(flips)} worst of {formatting.count(total)} negative flips"
         return "\n".join([head, title if len(flips) < total else "### Negative flips", "", *flips])
     return head
+
+
+def _fitting(comparison: Comparison) -> str:
+    """All but the flips, as far as it fits: names of others may be long, and grow where they are escaped."""
+    parts = (_verdict, _rules, _numbers, _alignment, _slices, _orders)
+    blocks = ["\n".join(block) for block in [*(part(comparison) for part in parts), *_beside(comparison)] if block]
+    kept, room = list[str](), MAX_CHARACTERS - len(_LEFT_OUT) - 10
+    for block in blocks:
+        if len(block) < room:
+            kept.append(block)
+            room -= len(block) + 1
+    left = len(blocks) - len(kept)
+    return "\n".join([*kept, *([_LEFT_OUT.format(left), ""] if left else [])])
 
 
 def prose(text: str) -> str:
@@ -155,14 +168,12 @@ def _slices(comparison: Comparison) -> list[str]:
     return [*lines, ""]
 
 
-def _beside(comparison: Comparison) -> list[str]:
+def _beside(comparison: Comparison) -> Iterator[list[str]]:
     """What else was looked at, folded: a table each."""
-    lines = _orders(comparison)
     for part in sections(comparison):
         rows = [f"| {prose(name)} | {prose(value)} |" for name, value in part.rows]
         title = f"<details><summary>{prose(part.title)}</summary>"
-        lines += [title, "", "| | |", "|---|---|", *rows, "", "</details>", ""]
-    return lines
+        yield [title, "", "| | |", "|---|---|", *rows, "", "</details>", ""]
 
 
 def _orders(comparison: Comparison) -> list[str]:
