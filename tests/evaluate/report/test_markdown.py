@@ -73,7 +73,7 @@ def test_tables_of_long_names_are_left_out_and_counted_where_they_would_not_fit(
     assert len(text) < 65_536
     assert "Tables too long for this page: 1. report.html has them." in text
     assert "because" in text
-    assert "negative flips" in text
+    assert "Negative flip rate" in text
 
 
 def test_the_worst_flips_come_first_and_the_rest_is_counted(make_comparison):
