@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from flipguard.errors import DataError, FlipGuardError, choose, shown
 from flipguard.evaluate import importers, stats
 from flipguard.evaluate.align import Aligned, align, from_judged
 from flipguard.evaluate.change import severity
+from flipguard.evaluate.columns import without_collector
 from flipguard.evaluate.companions import Further
 from flipguard.evaluate.comparison import Alignment, Comparison, Net, Pair, Result, Slice
 from flipguard.evaluate.difference import tango
@@ -118,6 +117,7 @@ def compare(  # the keyword-only names are fields of the Comparison
     )
 
 
+@without_collector()
 def compare_files(old: Path, new: Path | None, options: Options, *, command: Sequence[str] = ()) -> Result:
     """Compare two files of answers, or one that holds both sides, and decide by the limits in `options`.
 
@@ -133,14 +133,13 @@ def compare_files(old: Path, new: Path | None, options: Options, *, command: Seq
         return compare_by(options.policy, old, new, options, command=command)
     bad = BadLines(options.skip_bad)
     intake = Intake(options.duplicates, options.metric, bad, options.questions, options.changed_targets)
-    with _without_collector():
-        runs = importers.read_runs(old, new, intake, options.format)
-        hashes = Hashes([run for _, run in runs])
-        metric = runs[0][1].metric
-        margin = options.margin if metric == "score" else 0.0
-        aligned = _align(runs, old, margin, options.changed_targets)
-        further = Further(options.floor, options.against, options.also, options.labels)
-        files = further.read([run for _, run in runs], intake, options.format, margin=margin)
+    runs = importers.read_runs(old, new, intake, options.format)
+    hashes = Hashes([run for _, run in runs])
+    metric = runs[0][1].metric
+    margin = options.margin if metric == "score" else 0.0
+    aligned = _align(runs, old, margin, options.changed_targets)
+    further = Further(options.floor, options.against, options.also, options.labels)
+    files = further.read([run for _, run in runs], intake, options.format, margin=margin)
     names = _names([run for _, run in runs], (old, new))
     comparison = compare(
         aligned.pairs, aligned.alignment, old=names[0], new=names[1], metric=metric, margin=margin, alpha=options.alpha
@@ -159,18 +158,6 @@ def compare_files(old: Path, new: Path | None, options: Options, *, command: Seq
         provenance=provenance(command, inputs, asdict(options), facts),
     )
     return Result(comparison, aligned.pairs)
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Rows hold no cycles: the collector would walk through all of them again and again, for a quarter of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _net(whole: Tally, alpha: float) -> Net:

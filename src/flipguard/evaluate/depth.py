@@ -71,9 +71,11 @@ def _clusters(table: Pairs, valid: Sequence[bool], margin: float) -> list[Cluste
     """The clusters with valid pairs."""
     if table.independent():
         alone: Cluster = (1, ())
-        falls = dict(flips(table, margin))
-        rows = compress(range(len(table)), valid)
-        return [alone if (fall := falls.get(row)) is None else (1, (fall,)) for row in rows]
+        clusters = [alone] * len(table)
+        for row, fall in flips(table, margin):
+            if fall is not None:
+                clusters[row] = (1, (fall,))
+        return list(compress(clusters, valid))
     groups, drops = table.groups(), dict[Hashable, tuple[float, ...]]()
     sizes = Counter(compress(groups, valid))
     for row, fall in flips(table, margin):
@@ -84,11 +86,12 @@ def _clusters(table: Pairs, valid: Sequence[bool], margin: float) -> list[Cluste
 
 def _fewer(clusters: list[Cluster]) -> list[Cluster]:
     """The clusters, or where very many of them have flips, a part that is as deep as the whole."""
-    every = math.ceil(sum(1 for _, drops in clusters if drops) / MOST_FLIPS)
+    loud = [cluster for cluster in clusters if cluster[1]]
+    every = math.ceil(len(loud) / MOST_FLIPS)
     if every < 2:
         return clusters
     quiet = Counter(size for size, drops in clusters if not drops)
-    loud = sorted((cluster for cluster in clusters if cluster[1]), key=itemgetter(0))
+    loud.sort(key=itemgetter(0))
     loud.sort(key=itemgetter(1))
     ordered = (repeat((size, ()), many) for size, many in sorted(quiet.items()))
     return [*chain.from_iterable(ordered), *loud][::every]
@@ -98,14 +101,21 @@ def _resampled(
     clusters: Sequence[Cluster], found: Mapping[Measure, float], worst: float, alpha: float, rng: Random
 ) -> Depth:
     loud = [drops for _, drops in clusters if drops]
-    draws = max(FEWEST_DRAWS, min(DRAWS, WORK // (sum(map(len, loud)) + 1)))
+    flat = list(chain.from_iterable(loud))
+    draws = max(FEWEST_DRAWS, min(DRAWS, WORK // (len(flat) + 1)))
     below, above = ({name: list[float]() for name in MEASURES} for _ in range(2))
     for total, picked, _, added in resample([(size, int(bool(drops)), 0) for size, drops in clusters], rng, draws):
-        drawn = sorted(chain.from_iterable(rng.choices(loud, k=picked))) if picked else []
+        drawn = sorted(_picked(loud, flat, picked, rng)) if picked else []
         for values, more in ((below, 0), (above, added)):
             for name, value in _measured(drawn, total, more, worst).items():
                 values[name].append(value)
     return Depth({name: _around(value, below[name], above[name], alpha) for name, value in found.items()}, worst, draws)
+
+
+def _picked(loud: Sequence[Sequence[float]], flat: Sequence[float], many: int, rng: Random) -> Iterable[float]:
+    """The drops, which are `flat` in one row, of clusters drawn with replacement."""
+    alone = len(loud) == len(flat)
+    return rng.choices(flat, k=many) if alone else chain.from_iterable(rng.choices(loud, k=many))
 
 
 def _measured(drops: Sequence[float], n: int, added: int, worst: float) -> dict[Measure, float]:

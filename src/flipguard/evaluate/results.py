@@ -11,7 +11,7 @@ import orjson
 
 from flipguard.errors import DataError
 from flipguard.evaluate.change import flips
-from flipguard.evaluate.columns import Columns
+from flipguard.evaluate.columns import Columns, without_collector
 from flipguard.evaluate.comparison import Result
 from flipguard.evaluate.pairs import Pairs
 from flipguard.files import to_json, to_utf8, write_together
@@ -22,6 +22,7 @@ SUMMARY = "GITHUB_STEP_SUMMARY"  # where it is set, the page of a workflow run s
 SUMMARY_BYTES = 1_000_000  # more than 1 MiB a step is refused as a whole
 
 
+@without_collector()
 def write_results(folder: Path, result: Result) -> list[Path]:
     """Write all result files into `folder` and return their paths: all or none, so that they are always of one run.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import sub
 from statistics import NormalDist
 
 from flipguard.evaluate.stats import root
@@ -52,7 +53,7 @@ def mean_interval(sizes: Sequence[int], sums: Sequence[float], alpha: float) -> 
     if many < 2:
         return None
     mean = math.fsum(sums) / n
-    spread = math.hypot(*(total - mean * size for size, total in zip(sizes, sums, strict=True)))
+    spread = math.hypot(*map(sub, sums, map(mean.__mul__, sizes)))
     half = t_quantile(1.0 - alpha / 2.0, many - 1) * math.sqrt(many / (many - 1)) * (spread / n)
     return (mean - half, mean + half) if math.isfinite(half) else None
 
