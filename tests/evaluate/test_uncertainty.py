@@ -190,12 +190,16 @@ def test_a_further_run_that_is_not_graded_is_invalid_and_a_policy_says_so_by_rul
     assert {rule.name: rule.verdict for rule in ruled.rules}["invalid pairs, floor"] == ruled.verdict == "invalid"
 
 
-def test_intervals_that_still_take_pairs_for_independent_say_so(write):
-    rows = [{"id": i, "cluster": str(i // 4), "old": {"score": 1.0}, "new": {"score": i % 2}} for i in range(40)]
-    labels = write("people.jsonl", [{"id": i, "better": "old" if i % 2 == 0 else "tie"} for i in range(20)])
-    told = compare_files(write("j.jsonl", rows), None, Options(labels=str(labels))).comparison
-    assert "human labels take pairs for independent, so they are too narrow." in told.reason
-    assert "take pairs for independent" not in compare_files(write("j.jsonl", rows), None, Options()).comparison.reason
+def test_no_note_says_that_the_intervals_of_labels_take_pairs_for_independent(write):
+    """They are over clusters, as all others."""
+    rows = [{"id": i, "cluster": str(i // 4), "old": {"score": 1.0}, "new": {"score": i // 4 % 2}} for i in range(40)]
+    people = [{"id": i, "better": "old" if i // 4 % 2 == 0 else "tie"} for i in range(20)]
+    labels = str(write("people.jsonl", people))
+    told = compare_files(write("j.jsonl", rows), None, Options(labels=labels)).comparison
+    alone = [{key: value for key, value in row.items() if key != "cluster"} for row in rows]
+    plain = compare_files(write("k.jsonl", alone), None, Options(labels=labels)).comparison
+    assert told.labels.nfr.high - told.labels.nfr.low > plain.labels.nfr.high - plain.labels.nfr.low
+    assert "independent" not in told.reason
 
 
 def test_every_further_file_is_in_the_inputs_with_its_hash(write, runs):

@@ -13,6 +13,7 @@ from threading import Thread
 from typing import Any
 
 from flipguard import __version__
+from flipguard.errors import DataError
 from flipguard.evaluate.align import Aligned
 from flipguard.evaluate.comparison import Comparison, Coverage
 from flipguard.evaluate.intake import BadLines
@@ -38,21 +39,7 @@ def notes(aligned: Aligned, bad: BadLines, comparison: Comparison) -> list[str]:
     partly = [
         _partly(run) for run in comparison.companions if run.alignment.only_old or run.alignment.only_new or run.invalid
     ]
-    return [
-        *(sentence.format(count) for count, sentence in told if count),
-        *aligned.notes,
-        *partly,
-        *_alone(comparison),
-    ]
-
-
-def _alone(comparison: Comparison) -> list[str]:
-    """What still takes pairs for independent where they are not."""
-    if comparison.clustered is None or (comparison.labels is None and comparison.agreement is None):
-        return []
-    return [
-        "The intervals of judges side by side and of human labels take pairs for independent, so they are too narrow."
-    ]
+    return [*(sentence.format(count) for count, sentence in told if count), *aligned.notes, *partly]
 
 
 def _partly(run: Coverage) -> str:
@@ -123,6 +110,8 @@ class Hashes:
 
 def _sha256(path: Path) -> str:
     """The hash in blocks so large that other threads are hardly asked for the interpreter."""
+    if not path.is_file():  # read already, and there is no second time
+        raise DataError(f"{path}: is not a regular file but a pipe or device. Save it to a file first.")
     told, block = hashlib.sha256(), memoryview(bytearray(BLOCK))
     with path.open("rb", buffering=0) as file:
         while read := file.readinto(block):

@@ -137,6 +137,8 @@ Looked = tuple[Kind, bytes, tuple[Row, ...], Any, str]
 def _look(path: Path) -> Looked:
     if path.is_dir():
         return "folder", b"", (), None, ""
+    if path.is_fifo():
+        raise DataError(f"{path}: is not a regular file but a pipe. Save it to a file first.")
     with open_binary(path) as file, reading(path):
         head = file.read(HEAD)
         if b"\n" not in head and head.removeprefix(BOM).lstrip().startswith(b"{"):
