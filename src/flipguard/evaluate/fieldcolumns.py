@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final
 
 from flipguard.evaluate.fields import (
@@ -107,7 +108,12 @@ def _texts(block: Block, name: str, text_of: Callable[[Row], str | None]) -> lis
 
 
 def _values(block: Block, name: str, absent: Any = None) -> list[Any]:
-    return [row.get(name, absent) for row in block.rows] if name in block.names else [absent] * len(block.rows)
+    if name not in block.names:
+        return [absent] * len(block.rows)
+    try:
+        return list(map(itemgetter(name), block.rows))
+    except KeyError:
+        return [row.get(name, absent) for row in block.rows]
 
 
 def _only(values: Sequence[Any], *types: type) -> bool:

@@ -62,7 +62,7 @@ def measured(texts: Sequence[str | None], errors: Sequence[str | None], reasons:
     told = [text for text in texts if text is not None]
     bodies = _encoded(told)
     counts = count_words(bodies)
-    marks, prints = _marked(told, counts), _printed(bodies)
+    marks, prints = _marked(told, bodies, counts), _printed(bodies)
     if len(told) < len(texts):
         counts, marks = _spread(counts, texts, 0), _spread(marks, texts, 0)
         prints = _spread(prints, texts, NO_TEXT)
@@ -97,10 +97,10 @@ def _spread(values: Sequence[int], texts: Sequence[str | None], absent: int) -> 
     return [absent if text is None else next(following) for text in texts]
 
 
-def _marked(texts: Sequence[str], counts: Sequence[int]) -> list[int]:
-    """The marks that follow from the texts alone."""
+def _marked(texts: Sequence[str], bodies: Sequence[bytes], counts: Sequence[int]) -> list[int]:
+    """The marks that follow from the texts alone, which `bodies` has in UTF-8."""
     marks = [TOLD] * len(texts)
-    for row in [row for row, text in enumerate(texts) if "```" in text]:
+    for row in [row for row, text in enumerate(bodies) if b"`" in text and b"```" in text]:
         marks[row] |= CODE
     for row in [row for row, text in enumerate(texts) if text.lstrip()[:1] in ("{", "[")]:
         marks[row] |= JSON * _is_json(texts[row])

@@ -33,7 +33,7 @@ def write_results(folder: Path, result: Result) -> list[Path]:
     """
     _refuse_inputs(folder, result)
     whole = to_json(result.comparison.to_json(), orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    rows = (to_json(row) + b"\n" for row in flip_rows(result))
+    rows = (to_json(row, orjson.OPT_APPEND_NEWLINE) for row in flip_rows(result))
     data: list[tuple[Path, Iterable[bytes]]] = [(folder / "comparison.json", [whole]), (folder / "flips.jsonl", rows)]
     try:
         views = [(folder / name, [to_utf8(text)]) for name, text in _views(result)]

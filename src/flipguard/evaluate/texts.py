@@ -42,8 +42,8 @@ class StoredRows:
                 raise DataError(f"{self._path}: changed while it was compared. Compare again when it is complete.")
             with self._path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        end = self._map.find(b"\n", offset)
-        line = self._map[offset : end if end >= 0 else len(self._map)]
+        self._map.seek(offset)
+        line = self._map.readline()  # several times as fast as to find its end
         return orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))  # type: ignore[no-any-return]
 
 
