@@ -4,21 +4,19 @@ The command is run several times as a process of its own; the median counts. The
 does nothing, in the same run.
 """
 
-import csv
 import json
-import os
 import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
+
+from recording import append, made
 
 HERE = Path(__file__).parent
 ROWS, RUNS = 1000, 7
-FIELDS = ["date", "commit", "device", "python", "benchmark", "rows", "seconds", "peer", "peer_seconds"]
 
 
 def main() -> None:
@@ -27,8 +25,16 @@ def main() -> None:
         command = [sys.executable, "-m", "flipguard", "compare", old, new, "--out", f"{folder}/report"]
         seconds = median(command)
     peer = median([sys.executable, "-c", "pass"])
-    record(seconds, peer)
-    print(f"{ROWS} rows: {seconds:.2f} s (an interpreter that does nothing: {peer:.2f} s)")
+    row = {
+        **made(),
+        "python": platform.python_version(),
+        "benchmark": "compare_start",
+        "rows": ROWS,
+        "seconds": f"{seconds:.3f}",
+        "peer": "python -c pass",
+        "peer_seconds": f"{peer:.3f}",
+    }
+    append(HERE / "results.csv", row)
 
 
 def write(path: Path, shift: float) -> str:
@@ -53,23 +59,6 @@ def median(command: list[str]) -> float:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         times.append(time.perf_counter() - started)
     return statistics.median(times)
-
-
-def record(seconds: float, peer: float) -> None:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True, cwd=HERE
-    ).stdout.strip()
-    path = HERE / "results.csv"
-    fresh = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        if fresh:
-            writer.writerow(FIELDS)
-        today, device = datetime.now(UTC).date().isoformat(), f"{os.cpu_count()} x {platform.machine()}"
-        python = platform.python_version()
-        writer.writerow(
-            [today, commit, device, python, "compare_start", ROWS, f"{seconds:.3f}", "python -c pass", f"{peer:.3f}"]
-        )
 
 
 if __name__ == "__main__":

@@ -12,9 +12,6 @@ imports included. A row goes to online_guard_cost.csv.
 """
 
 import copy
-import csv
-import os
-import platform
 import random
 import statistics
 import subprocess
@@ -23,9 +20,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from recording import append, made
 
 HERE = Path(__file__).parent
 WAYS = ("plain", "guarded", "regenerated")
@@ -194,13 +192,8 @@ def record(
 ) -> None:
     """Add a row to the file, and print it; told: the rate of flips, and beta."""
     flips, beta = told
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True, cwd=HERE
-    ).stdout.strip()
     row: dict[str, object] = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": commit,
-        "device": f"{os.cpu_count()} x {platform.machine()}",
+        **made(),
         "threads": threads,
         "algorithm": algorithm,
         "prompt_tokens": PROMPT,
@@ -215,14 +208,7 @@ def record(
             low, middle, high = statistics.quantiles([one[way][at] / one["plain"][at] for one in taken], n=4)
             row |= {f"{way}_{clock}": f"{middle:.3f}", f"{way}_{clock}_quartiles": f"{low:.3f} {high:.3f}"}
     row |= {f"{way}_peak_mib": value for way, value in peaks.items()}
-    path = HERE / "online_guard_cost.csv"
-    fresh = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, row)
-        if fresh:
-            writer.writeheader()
-        writer.writerow(row)
-    print(row)
+    append(HERE / "online_guard_cost.csv", row)
 
 
 if __name__ == "__main__":
