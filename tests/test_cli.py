@@ -139,6 +139,13 @@ def test_a_wrong_command_exits_with_2(words, capsys):
     assert "flipguard" in told(capsys)[1]
 
 
+@pytest.mark.parametrize("word", ["--max_nfr=0.05", "--max-nrf"])
+def test_a_misspelt_option_names_the_one_that_is_meant(word, capsys):
+    with pytest.raises(SystemExit):
+        main(["compare", "a", "b", word])
+    assert f"unknown argument {word}. Did you mean --max-nfr?" in told(capsys)[1]
+
+
 @pytest.mark.parametrize(
     "words",
     [["compare", "a", "b", "--max-nfr", "5"], ["plan", "--limit", "2"], ["plan", "--limit", "0.1", "--power", "7"]],

@@ -41,7 +41,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if arguments.verb == "train":
         arguments.overrides = options.overrides(rest, verbs["train"])
     elif rest:
-        verbs[arguments.verb].error(f"unknown argument {rest[0]}; --help lists all")
+        verbs[arguments.verb].error(options.unknown(rest[0], verbs[arguments.verb]))
     arguments.command = ["flipguard", *words]
     return end(_shielded(arguments.run, arguments))
 
@@ -65,13 +65,13 @@ def demo(arguments: Arguments) -> int:
 def sandbox(arguments: Arguments) -> int:
     r"""Write a small world whose true reward is known: data, a tiny model, recipes.
 
-    Next, run its recipes with `flipguard train`. Preference pairs are made of two
-    sampled answers per prompt, by a noisy judge who knows the true reward:
+    A noisy judge who knows the true reward makes pairs of two answers per prompt:
 
       flipguard sandbox --out world
       flipguard train world/recipes/sft.yaml
       flipguard generate --model world/runs/sft --samples 2 --temperature 1 \
-        --prompts world/data/preference_prompts.jsonl --out world/samples.jsonl
+        --max-new-tokens 24 --prompts world/data/preference_prompts.jsonl \
+        --out world/samples.jsonl
       flipguard sandbox --pairs-from world/samples.jsonl --out world
       flipguard train world/recipes/dpo_flipguard.yaml
     """

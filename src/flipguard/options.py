@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -114,7 +116,8 @@ def compare(parser: argparse.ArgumentParser) -> None:
     add("--min-slice", type=int, default=10, metavar="N", help="test categories of at least N pairs (default: 10)")
     add("--seed", type=int, default=0, help="of resampled clusters and drawn signs (default: 0)")
     add("--also", nargs="+", default=[], metavar="J", help="judgments by other judges: how far do they agree?")
-    add("--labels", help="JSONL of human labels for some pairs, drawn at random, to correct the judge by")
+    labels = 'people\'s {"id", "better": "old", "new" or "tie"} of pairs drawn at random: correct the judge by them'
+    add("--labels", metavar="L", help=labels)
     add("--sequential", action="store_true", help="a verdict to look at after every pair, in random order")
     add("--refusal-detector", metavar="M:F", help="package.module:function, from an answer to a bool (default: ours)")
 
@@ -139,6 +142,13 @@ def overrides(rest: list[str], parser: argparse.ArgumentParser) -> dict[str, str
             parser.error(f"{word}: unknown, or without a value. {choose(key, options)}")
         found[key] = value
     return found
+
+
+def unknown(word: str, parser: argparse.ArgumentParser) -> str:
+    """What is wrong with `word`, and which option of `parser` may be meant."""
+    names = re.findall(r"--[a-z-]+", parser.format_usage())
+    near = difflib.get_close_matches(word.partition("=")[0].replace("_", "-"), names, n=1)
+    return f"unknown argument {word}. " + (f"Did you mean {near[0]}? " if near else "") + "--help lists all."
 
 
 def of(kind: Any, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -1,5 +1,11 @@
+import json
+import shlex
+import textwrap
+from pathlib import Path
+
 import pytest
 
+from flipguard import cli
 from flipguard.errors import DataError
 from flipguard.files import read_jsonl
 from flipguard.sandbox import write
@@ -99,6 +105,20 @@ def test_recipes_differ_in_the_constraint_and_in_where_they_write(sandbox):
             assert recipe.pop("constraint")
             assert recipe["model"] == "../runs/sft"
             assert recipe == recipes[name.partition("_")[0]]
+
+
+def test_the_model_answers_as_the_help_tells_to_ask_it(sandbox, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    prompts = Path("world/data/preference_prompts.jsonl")
+    prompts.parent.mkdir(parents=True)
+    prompts.write_text("".join(json.dumps(row) + "\n" for row in rows_of(sandbox, "preference_prompts")[:4]))
+    Path("world/runs").mkdir()
+    Path("world/runs/sft").symlink_to(sandbox / "model")
+    shell = textwrap.dedent(cli.sandbox.__doc__).replace("\\\n", " ")
+    (asks,) = (line for line in shell.splitlines() if "flipguard generate" in line)
+    assert cli.main(shlex.split(asks)[1:]) == 0
+    assert len(Path("world/samples.jsonl").read_text().splitlines()) == 8
 
 
 def test_the_model_folder_is_an_ordinary_one(sandbox):

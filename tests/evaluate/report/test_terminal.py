@@ -28,6 +28,13 @@ def test_no_line_is_wider_than_eighty_columns(name, make_scored, make_comparison
     assert max(map(width, terminal.render(comparison).split("\n"))) <= 80
 
 
+def test_names_that_differ_at_their_end_stay_apart(make_scored, make_comparison):
+    old, new = (f"logs/samples_truthfulqa_gen_{'neo125_' * 9}{run}.jsonl.gz" for run in ("13-51-32", "14-30-51"))
+    title = terminal.render(make_comparison(make_scored(30), old=old, new=new)).split("\n")[0]
+    assert "51-32.jsonl.gz → " in title
+    assert title.endswith("30-51.jsonl.gz")
+
+
 def test_large_numbers_keep_the_columns(make_scored, make_comparison):
     comparison = make_comparison(make_scored(30))
     big = replace(comparison.nfr, k=1_234_567, n=1_234_567, value=0.99999, low=0.99991, high=0.99999, upper=0.99999)

@@ -10,7 +10,7 @@ from flipguard.evaluate.comparison import Comparison, Proportion
 from flipguard.evaluate.report import formatting
 from flipguard.evaluate.report.beside import Section, rules, sections
 from flipguard.evaluate.report.flips import worst_slices
-from flipguard.evaluate.report.text import clean, fit, one_line, width
+from flipguard.evaluate.report.text import clean, fit, one_line, squeeze, width
 
 COLUMNS: Final = 80
 _SLICES: Final = 10
@@ -41,11 +41,11 @@ def _wrapped(text: str, room: int = COLUMNS) -> list[str]:
 
 def _verdict(comparison: Comparison) -> list[str]:
     name = formatting.VERDICTS[comparison.verdict].upper()
-    old, new = (one_line(model, COLUMNS) for model in (comparison.old, comparison.new))
     title = f"{formatting.VERDICT_MARKS[comparison.verdict]} {name}: "
     room = COLUMNS - width(title) - 3
+    old, new = (squeeze(model, COLUMNS) for model in (comparison.old, comparison.new))
     if width(old) + width(new) > room:
-        old, new = (fit(model, room // 2).rstrip() for model in (old, new))
+        old, new = (squeeze(model, room // 2) for model in (comparison.old, comparison.new))
     return [f"{title}{old} → {new}", *_wrapped(comparison.reason)]
 
 

@@ -48,6 +48,20 @@ def one_line(text: str, limit: int) -> str:
     return line[: limit - 1] + "…" if cut else line
 
 
+def squeeze(text: str, columns: int) -> str:
+    """`text` on one line of at most `columns` columns, the middle left out: names of two runs often differ at the end.
+
+    >>> squeeze("samples_2025-05-31", 9), squeeze("base", 9)
+    ('samp…5-31', 'base')
+    """
+    line = one_line(text, 400)
+    cut, kept = line, min(columns, len(line))
+    while width(cut) > columns:
+        kept -= 1
+        cut = line[: kept // 2] + "…" + line[len(line) - (kept - kept // 2) :]
+    return cut
+
+
 def clip(text: str, limit: int) -> tuple[str, int]:
     """The first `limit` characters, and how many are left out."""
     return (text, 0) if len(text) <= limit else (text[:limit], len(text) - limit)
