@@ -161,6 +161,14 @@ def test_what_the_reader_must_know_stands_beside_the_verdict(write):
     assert "old.jsonl:3" in comparison.provenance["skipped_lines"][0]
 
 
+@pytest.mark.parametrize("text", ["the same", ""])
+def test_identical_answers_that_were_graded_apart_are_no_silent_ties(write, text):
+    old, new = ([{"correct": right, "completion": text}] * 3 for right in (True, False))
+    comparison = two(write, old, new).comparison
+    assert comparison.negative_flips == 0
+    assert comparison.reason.endswith("Byte-identical answers that were graded apart, which are ties here: 3.")
+
+
 def test_a_judge_asked_in_one_order_is_believed_and_said_so(write):
     verdict = {"order": "old_first", "winner": "old"}
     path = write("j.jsonl", [{"id": 1, "old": {}, "new": {}, "verdicts": [verdict]}])

@@ -29,12 +29,14 @@ def notes(aligned: Aligned, bad: BadLines, comparison: Comparison) -> list[str]:
     shared = 0 if pairs.independent() else len(pairs) - len(set(pairs.groups()))
     single = sum(len({verdict["order"] for verdict in verdicts}) == 1 for verdicts in pairs.verdicts)
     changed, duplicates = aligned.alignment.changed_prompts, aligned.alignment.duplicates
+    same = comparison.health and comparison.health.identical
     told = [
         (len(bad.told), "Malformed lines skipped: {:,}."),
         (duplicates, "Duplicate rows left out: {:,}."),
         (changed, "Prompts that differ between the runs: {:,}."),
         (single, "Pairs judged in one order only, so that position bias is not controlled: {:,}."),
         (shared, "Pairs that share a cluster with another, so clusters set the bound: {:,}."),
+        (same.k if same else 0, "Byte-identical answers that were graded apart, which are ties here: {:,}."),
     ]
     partly = [
         _partly(run) for run in comparison.companions if run.alignment.only_old or run.alignment.only_new or run.invalid
