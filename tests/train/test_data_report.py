@@ -63,6 +63,8 @@ def test_every_row_of_every_fault_is_in_the_file_and_the_first_are_shown(recipe,
 
 def test_bad_data_that_would_stop_training_is_listed_and_the_exit_code_says_so(recipe, capsys):
     path = recipe(pair(), {"prompt": "w1", "chosen": None, "rejected": "w2"}, pair(chosen="w1 " * 70))
+    assert main(["train", str(path), "--check-data"]) == 2
+    assert "rows 2\n    lower data.max_prompt_tokens, or data.max_completion_tokens" in capsys.readouterr().out
     assert main(["train", str(path), "--check-data", "--json"]) == 2
     report = json.loads(capsys.readouterr().out)
     assert not report["trainable"]

@@ -177,6 +177,7 @@ def _render(part: SourceReport) -> str:
     if part.beyond_context:
         count = len(part.beyond_context)
         lines.append(f"  stops: {count:,} longer than the model can read: rows {_some(part.beyond_context)}")
+        lines.append("    lower data.max_prompt_tokens, or data.max_completion_tokens (online: rollout.max_new_tokens)")
     for finding in part.findings:
         verb = {"leave_out": "left out", "keep": "kept", "stop": "stops"}[finding.action]
         lines.append(f"  {finding.count:,} {finding.says} ({finding.fault}, {verb}): rows {_some(finding.rows)}")
