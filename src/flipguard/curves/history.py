@@ -62,7 +62,8 @@ def _metrics(file: Path) -> dict[str, dict[int, float]]:
     try:
         state = json.loads(file.read_bytes())  # NaN and Infinity included, as trainers write them
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{file}: cannot be read as JSON ({str(error).splitlines()[0]}).") from None
+        told = f"{file}: cannot be read as JSON ({str(error).splitlines()[0]})."
+        raise DataError(f"{told} Name the output folder of a training, or the {STATE} in it.") from None
     history = state.get("log_history") if isinstance(state, dict) else None
     if not isinstance(history, list):
         raise DataError(f"{file}: has no list 'log_history'. A {STATE} of a Hugging Face trainer has one.")

@@ -165,7 +165,7 @@ def prompts_needed(
     if not 0.0 <= rate < limit < 1.0:
         raise FlipGuardError(
             f"true NFR {shown(rate)}, limit {shown(limit)}: only a rate below the limit can pass it. "
-            "Choose 0 <= true NFR < limit < 1."
+            "Choose 0 <= true NFR < limit < 1; 0.05 is 5 %."
         )
     if not (0.0 < power < 1.0 and 0.0 < alpha < 1.0):
         raise FlipGuardError(f"power {shown(power)}, alpha {shown(alpha)}: choose both between 0 and 1.")
