@@ -1,8 +1,7 @@
 """PPO on TRL's rollouts, which has none, guarded: a critic, advantages by GAE and the two clipped losses.
 
 The answers, their rewards, the log-probs of π_old and π_0 and everything around a step come from TRL's RLOOTrainer,
-which is asked for one answer to a prompt. Of an answer that no reward grades
-nothing is learned, as in RLOO and GRPO.
+which is asked for one answer to a prompt. Of an answer that no reward grades nothing is learned, as in RLOO and GRPO.
 """
 
 from __future__ import annotations
