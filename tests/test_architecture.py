@@ -9,11 +9,23 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "flipguard"
-FOUNDATION = {"errors", "records", "files", "progress", "weights", "locks", "functions", "scorers", "processes"}
+FOUNDATION = {
+    "errors",
+    "records",
+    "files",
+    "progress",
+    "weights",
+    "locks",
+    "functions",
+    "scorers",
+    "processes",
+    "remedies",
+}
 MAY_IMPORT = {
     "errors": set(),
     "records": set(),
-    "files": {"errors", "records"},
+    "files": {"errors", "records", "remedies"},
+    "remedies": set(),
     "processes": set(),
     "progress": {"processes"},
     "weights": {"errors", "records"},

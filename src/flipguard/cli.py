@@ -202,12 +202,11 @@ def compare(arguments: Arguments) -> int:
     from flipguard.evaluate.report import terminal
     from flipguard.evaluate.results import append_summary, write_results
 
-    result = compare_files(
-        arguments.old, arguments.new, Options(**options.of(Options, arguments)), command=arguments.command
-    )
-    write_results(arguments.out, result)
-    append_summary(arguments.out / "report.md")
-    text = f"{terminal.render(result.comparison)}\nReport: {arguments.out / 'report.html'}"
+    told, out = Options(**options.of(Options, arguments)), arguments.out
+    result = compare_files(arguments.old, arguments.new, told, command=arguments.command, folder=out)
+    write_results(out, result)
+    append_summary(out / "report.md")
+    text = f"{terminal.render(result.comparison)}\nReport: {out / 'report.html'}"
     _tell(arguments, text, result.comparison.to_json())
     return EXIT_CODES[result.comparison.verdict]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import errno
 import gzip
 import io
@@ -19,6 +18,7 @@ import orjson
 
 from flipguard.errors import DataError, shown
 from flipguard.records import Row
+from flipguard.remedies import remedy
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LONGEST_LINE = 268_435_456  # bytes; a longer line is no row but a mistake, and must not fill the memory
@@ -43,12 +43,18 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         with path.open(mode, encoding=encoding) as file:
             yield file
         return
-    handle, temporary = _temporary(path)
+    handle, temporary = temporary_beside(path)
+    with settling(temporary, path), os.fdopen(handle, mode, encoding=encoding) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def settling(temporary: Path, path: Path) -> Iterator[None]:
+    """On success `temporary`, a file beside `path`, takes its place; on failure it is removed."""
     try:
-        with os.fdopen(handle, mode, encoding=encoding) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield
         temporary.chmod(0o666 & ~_umask())
         with _writing(path):
             temporary.replace(path)
@@ -69,18 +75,19 @@ def _writing(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _temporary(path: Path) -> tuple[int, Path]:
+def temporary_beside(path: Path) -> tuple[int, Path]:
+    """A new file in the folder of `path`, open and by name."""
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         return handle, Path(name)
 
 
-def write_together(files: Iterable[tuple[Path, Iterable[bytes]]]) -> list[Path]:
+def write_together(files: Iterable[tuple[Path, Iterable[bytes] | Path]]) -> list[Path]:
     """Write several files, all or none: they take their places one after the other once every one is whole.
 
     Args:
-        files: each path with the pieces of its content.
+        files: each path with the pieces of its content, or with the file beside it that has the content.
 
     Returns:
         the paths.
@@ -88,9 +95,12 @@ def write_together(files: Iterable[tuple[Path, Iterable[bytes]]]) -> list[Path]:
     paths = []
     with ExitStack() as stack:
         for path, pieces in files:
-            file = stack.enter_context(replacing(path))
-            file.writelines(pieces)
-            file.flush()
+            if isinstance(pieces, Path):
+                stack.enter_context(settling(pieces, path))
+            else:
+                file = stack.enter_context(replacing(path))
+                file.writelines(pieces)
+                file.flush()
             paths.append(path)
     return paths
 
@@ -241,42 +251,11 @@ def parse_line(path: Path, number: int, line: bytes, loads: Callable[[bytes], An
     except orjson.JSONDecodeError as error:
         raise DataError(
             f"{path}:{number}: not valid JSON ({error.msg.split(':')[0]} at column {error.colno}): "
-            f"{shown(line.strip())}.{_cure(line, error.msg)}"
+            f"{shown(line.strip())}.{remedy(line, error.msg)}"
         ) from None
     if not isinstance(row, dict):
         raise DataError(f"{path}:{number}: expected one JSON object a line, found {shown(row)}.")
     return row
-
-
-def wrong_encoding(text: bytes) -> str:
-    """What is wrong with the beginning or a line of a file that should be UTF-8, and what to do; empty if nothing."""
-    if text.startswith(b"\x1f\x8b"):
-        return " It was gzipped twice; unpack it once."
-    if text[:4].count(0) >= 2 or text.startswith((b"\xff\xfe", b"\xfe\xff")):
-        width = 32 if bytes(2) in (text[:2], text[2:4]) else 16
-        name = f"UTF-{width}{'BE' if text[0] in (0, 0xFE) else 'LE'}"
-        return f" It is {name}; convert it to UTF-8, as iconv -f {name} -t UTF-8 does."
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(text)  # which may be cut off within a letter
-    except UnicodeDecodeError as error:
-        if error.start == 0:
-            return ""  # it is no text at all
-        return f" It is not UTF-8 ({text[error.start]:#x} at byte {error.start + 1:,}); save it as UTF-8."
-    return ""
-
-
-def _cure(line: bytes, said: str) -> str:
-    if wrong := wrong_encoding(line):
-        return wrong
-    if "surrogate" in said:
-        return " Half a surrogate pair is no character; write U+FFFD instead."
-    if b"\r" in line.rstrip():
-        return " Lines end with a line feed; a carriage return alone ends none."
-    if b"NaN" in line or b"Infinity" in line or "infinity" in said:
-        return " JSON has no NaN or infinity; write null for what could not be graded."
-    if line.lstrip()[:1] == b"[":
-        return " JSONL has one object a line, not one array over all."
-    return ""
 
 
 def _neighbours(path: Path) -> str:

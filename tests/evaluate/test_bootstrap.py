@@ -49,9 +49,9 @@ def test_resamples_have_the_mean_and_spread_of_clusters_drawn_one_by_one(many):
 
 
 @pytest.mark.parametrize(("trials", "p"), [(5, 0.3), (150, 0.02), (150, 0.9), (4000, 0.5)])
-def test_counts_drawn_by_medians_are_binomial(trials, p):
+def test_counts_drawn_by_medians_arebinomial(trials, p):
     rng = Random(2)
-    drawn = Counter(bootstrap._binomial(rng, trials, p) for _ in range(4000))
+    drawn = Counter(bootstrap.binomial(rng, trials, p) for _ in range(4000))
     cuts = [int(scipy_stats.binom.ppf(share, trials, p)) for share in (0.1, 0.3, 0.5, 0.7, 0.9)]
     edges = sorted({-1, *cuts, trials})
     seen = [sum(n for k, n in drawn.items() if low < k <= high) for low, high in pairwise(edges)]

@@ -1,6 +1,7 @@
 """Rows taken together give what each gives alone: the same columns, the same complaints, whatever stands in them."""
 
 import re
+from itertools import product
 
 import orjson
 from hypothesis import given, settings
@@ -12,8 +13,9 @@ from flipguard.evaluate.fieldcolumns import Block
 from flipguard.evaluate.forms import fingerprints, measured
 from flipguard.evaluate.importers.scores import Taking
 from flipguard.evaluate.pieces import Piece, read_piece
-from flipguard.evaluate.refusing import refusals, refuses
-from flipguard.evaluate.wordcount import count_words, words
+from flipguard.evaluate.refusing import refuses
+from flipguard.evaluate.vectors import count_words, noticed
+from flipguard.evaluate.wordcount import words
 
 BITS = (
     *(
@@ -80,10 +82,10 @@ def test_rows_taken_together_are_those_taken_one_by_one(tmp_path_factory, lines,
     path = tmp_path_factory.getbasetemp() / "together.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" * mark + end.join(lines) + end * whole)
     found = []
-    for many in (256, 3, 1):
-        piece = Piece(path, 0, path.stat().st_size, Taking(None, "score", "score"), len(lines), many)
+    for together, many in product((256, 3, 1), (False, True)):
+        piece = Piece(path, 0, path.stat().st_size, Taking(None, "score", "score", many), len(lines), together)
         found.append(read_piece(piece))
-    assert found[0] == found[1] == found[2]
+    assert all(other == found[0] for other in found)
 
 
 def or_error(ask):
@@ -126,15 +128,37 @@ def test_every_character_is_a_word_a_part_of_one_or_space():
     assert count_words([f"a{one}b".encode("utf-8", "surrogatepass") for one in every]) == plain
 
 
-@given(st.lists(texts, max_size=8))
-def test_refusals_among_many_answers_are_those_of_each(many):
-    assert list(refusals(many)) == [row for row, text in enumerate(many) if refuses(text)]
+REFUSALS = (
+    *("I can't help with that.", "I cannot say.", "I can not tell you.", "I will not do it.", "I do not wish to help."),
+    *("We should not help.", "I am not able to help.", "I would not help.", "I'm unable to.", "I must DECLINE to."),
+    *("It is not something I can do.", "I’d prefer not to; I can’t.", "That is too hard for us to answer.", "我拒绝。"),
+    *("I refuse to answer.", "Your request violates it.", "This is against my rules.", "I'm uncomfortable with it."),
+    *(
+        "I would rather not.",
+        "This question is inappropriate.",
+        "这个问题违反规定。",
+        "我没有办法帮助您。",
+        "我无法回答。",
+    ),
+)
+
+
+@given(st.lists(texts | st.sampled_from(REFUSALS), max_size=8))
+def test_no_answer_that_deserves_a_mark_is_passed_over(many):
+    seen = set(noticed(many, [text.encode("utf-8", "surrogatepass") for text in many]))
+    for row, text in enumerate(many):
+        assert row in seen or not (refuses(text) or "```" in text or text.lstrip()[:1] in ("{", "["))
+
+
+def test_ordinary_answers_are_not_noticed():
+    assert noticed(["The cat sat on the mat.", "水是湿的", "", "Fetching nothing, they sang."], [b"x"] * 4) == []
 
 
 @given(st.lists(st.tuples(st.none() | texts, st.none() | st.just("x"), st.sampled_from([None, "", "stop", "length"]))))
 def test_forms_of_many_answers_are_those_of_each(answers):
-    whole = measured(*([answer[place] for answer in answers] for place in range(3)))
+    whole, vast = (measured(*([answer[place] for answer in answers] for place in range(3)), many=m) for m in (0, 1))
     alone = [measured([text], [error], [reason]) for text, error, reason in answers]
+    assert whole == vast
     assert list(whole.words) == [form.words[0] for form in alone]
     assert list(whole.marks) == [form.marks[0] for form in alone]
     assert list(whole.prints) == fingerprints([text for text, _, _ in answers]) == [form.prints[0] for form in alone]

@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 from flipguard.errors import DataError
-from flipguard.evaluate import pieces
+from flipguard.evaluate import pieces, vectors
 from flipguard.evaluate.compare import Options, compare_files
 from flipguard.evaluate.importers import read
 from flipguard.evaluate.intake import BadLines, Intake
@@ -26,15 +26,16 @@ def write(path, n, *, size=20, bad=None):
 @pytest.fixture
 def in_pieces(monkeypatch):
     monkeypatch.setattr(pieces, "SMALLEST", 1 << 14)
-    monkeypatch.setattr(pieces, "_processors", lambda: 3)
+
+
+THREE = Intake(processes=3)
 
 
 def test_pieces_read_by_other_processes_give_the_rows_of_one(tmp_path, monkeypatch):
     path = write(tmp_path / "old.jsonl", 500)
-    whole = read(path, Intake())[1]
+    whole = read(path, Intake(processes=1))[1]
     monkeypatch.setattr(pieces, "SMALLEST", 1 << 14)
-    monkeypatch.setattr(pieces, "_processors", lambda: 3)
-    apart = read(path, Intake())[1]
+    apart = read(path, THREE)[1]
     assert list(apart.entries) == list(whole.entries)
     assert apart.entries == whole.entries
 
@@ -43,9 +44,9 @@ def test_pieces_read_by_other_processes_give_the_rows_of_one(tmp_path, monkeypat
 def test_a_bad_line_in_a_later_piece_has_its_number_in_the_file(tmp_path):
     path = write(tmp_path / "old.jsonl", 500, bad=490)
     with pytest.raises(DataError, match=r"old\.jsonl:491: not valid JSON"):
-        read(path, Intake())
+        read(path, THREE)
     bad = BadLines(1)
-    assert len(read(path, Intake(bad=bad))[1].entries) == 499
+    assert len(read(path, Intake(bad=bad, processes=3))[1].entries) == 499
     assert [message.split(": ")[0] for message in bad.told] == [f"{path}:491"]
 
 
@@ -54,10 +55,11 @@ def test_a_key_that_comes_twice_is_named_with_both_lines(tmp_path):
     path = write(tmp_path / "old.jsonl", 400)
     path.write_text(path.read_text(encoding="utf-8") + '{"id": 3, "score": 1}\n', encoding="utf-8")
     with pytest.raises(DataError, match=r"old\.jsonl:401: id 3, repeat 0 was there before, in line 4\."):
-        read(path, Intake())
+        read(path, THREE)
 
 
 def test_texts_are_not_kept_in_memory(tmp_path):
+    vectors.count_words([b"loaded before"])
     old, new = (write(tmp_path / f"{name}.jsonl", 3_000, size=200) for name in ("old", "new"))
     tracemalloc.start()
     try:

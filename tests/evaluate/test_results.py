@@ -12,7 +12,8 @@ import pytest
 from flipguard.cli import main
 from flipguard.errors import DataError
 from flipguard.evaluate.compare import Options, compare_files
-from flipguard.evaluate.results import flip_rows, write_results
+from flipguard.evaluate.flipfile import flip_rows
+from flipguard.evaluate.results import write_results
 
 
 @pytest.fixture

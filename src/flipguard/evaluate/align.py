@@ -138,6 +138,8 @@ def _matched(old: Columns, new: Columns) -> tuple[Sequence[int], Sequence[int], 
 
 def _differing(one: Sequence[int], other: Sequence[int]) -> list[bool]:
     """Whether texts differ, by their fingerprints; a text that is not known differs from none."""
+    if one == other:
+        return [False] * len(one)
     return [NO_TEXT != before != after != NO_TEXT for before, after in zip(one, other, strict=True)]
 
 

@@ -120,16 +120,21 @@ def _tallied(part: Part) -> list[Cluster]:
 
 
 def resample(clusters: Sequence[Cluster], rng: Random, draws: int = DRAWS) -> Iterator[Draw]:
-    """Draw as many clusters as there are and one more, from these and an added one of the average size.
+    """Draw as many clusters as there are and one more, from these and an added one of the average size."""
+    return resample_kinds(Counter(clusters), rng, draws)
 
-    Clusters with the same counts are of one kind; where kinds are few, their numbers are drawn at once, which is the
-    same multinomial distribution at a price that hardly grows with the number of clusters.
+
+def resample_kinds(clusters: Counter[Cluster], rng: Random, draws: int) -> Iterator[Draw]:
+    """The same where it is known how many clusters have the same counts, which are of one kind.
+
+    Where kinds are few, their numbers are drawn at once, which is the same multinomial distribution at a price that
+    hardly grows with the number of clusters.
     """
-    size = math.ceil(sum(cluster[0] for cluster in clusters) / len(clusters))
-    kinds = Counter((*cluster, 0) for cluster in clusters)
+    size = math.ceil(sum(cluster[0] * many for cluster, many in clusters.items()) / clusters.total())
+    kinds = Counter({(*cluster, 0): many for cluster, many in clusters.items() if many})
     kinds[size, 0, 0, size] += 1  # what the added cluster's pairs did is up to the reader of the draw
     columns = tuple(zip(*kinds, strict=True))
-    total, weights = len(clusters) + 1, list(kinds.values())
+    total, weights = clusters.total() + 1, list(kinds.values())
     reached = list(accumulate(weights))
     for _ in range(draws):
         if total > SPLIT * len(kinds):
@@ -226,13 +231,13 @@ def difference(first: int, second: int, n: int, draws: Sequence[Draw], alpha: fl
 def _multinomial(rng: Random, total: int, weights: Sequence[int]) -> list[int]:
     numbers, rest = [], sum(weights)
     for weight in weights:
-        number = _binomial(rng, total, weight / rest) if weight < rest else total
+        number = binomial(rng, total, weight / rest) if weight < rest else total
         numbers.append(number)
         total, rest = total - number, rest - weight
     return numbers
 
 
-def _binomial(rng: Random, trials: int, p: float) -> int:
+def binomial(rng: Random, trials: int, p: float) -> int:
     """How many of `trials` uniform numbers lie below p: draw their median, keep the half that p cuts, go on in it.
 
     Exact, in logarithmic time (Relles, JASA 67, 1972).

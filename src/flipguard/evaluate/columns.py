@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from flipguard.evaluate.comparison import Answer
 from flipguard.evaluate.forms import Forms, fingerprints, measured
+from flipguard.evaluate.keys import Keys
 from flipguard.evaluate.runs import Entry, Key
 from flipguard.evaluate.texts import Texts, taken
 
@@ -38,7 +39,7 @@ class Columns(Mapping[Key, Entry]):
         aims: fingerprints of the targets.
     """
 
-    order: Sequence[Key]
+    order: Keys
     scores: Sequence[float | None]
     errors: Sequence[str | None]
     reasons: Sequence[str | None]
@@ -63,7 +64,7 @@ class Columns(Mapping[Key, Entry]):
         """The columns of entries, one for each key."""
         answers = [entry.answer for entry in rows]
         return cls(
-            order=keys,
+            order=Keys.of(keys),
             scores=[answer.score for answer in answers],
             errors=[answer.error for answer in answers],
             reasons=[answer.finish_reason for answer in answers],
@@ -125,23 +126,24 @@ class Columns(Mapping[Key, Entry]):
         if rows == range(len(self)):
             return self
         return Columns(
-            order=_pick(self.order, rows),
-            scores=_pick(self.scores, rows),
-            errors=_pick(self.errors, rows),
-            reasons=_pick(self.reasons, rows),
+            order=self.order.take(rows),
+            scores=pick(self.scores, rows),
+            errors=pick(self.errors, rows),
+            reasons=pick(self.reasons, rows),
             completions=taken(self.completions, rows),
             prompts=taken(self.prompts, rows),
-            categories=_pick(self.categories, rows),
-            clusters=_pick(self.clusters, rows),
+            categories=pick(self.categories, rows),
+            clusters=pick(self.clusters, rows),
             targets=taken(self.targets, rows),
             rationales=taken(self.rationales, rows) if self.rationales else (),
             measured=None if self.measured is None else self.measured.take(rows),
-            asked=None if self.asked is None else _pick(self.asked, rows),
-            aims=None if self.aims is None else _pick(self.aims, rows),
+            asked=None if self.asked is None else pick(self.asked, rows),
+            aims=None if self.aims is None else pick(self.aims, rows),
         )
 
 
-def _pick(column: Sequence[Item], rows: Sequence[int]) -> list[Item]:
+def pick(column: Sequence[Item], rows: Sequence[int]) -> list[Item]:
+    """The values number `rows` of a column."""
     return [column[row] for row in rows]
 
 

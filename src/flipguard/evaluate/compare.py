@@ -15,6 +15,7 @@ from flipguard.evaluate.columns import without_collector
 from flipguard.evaluate.companions import Further
 from flipguard.evaluate.comparison import Alignment, Comparison, Net, Pair, Result, Slice
 from flipguard.evaluate.difference import tango
+from flipguard.evaluate.flipfile import Draft
 from flipguard.evaluate.gate import decide
 from flipguard.evaluate.intake import CHANGED_TARGETS, DUPLICATES, BadLines, ChangedTargets, Duplicates, Intake
 from flipguard.evaluate.pairs import Pairs
@@ -118,7 +119,9 @@ def compare(  # the keyword-only names are fields of the Comparison
 
 
 @without_collector()
-def compare_files(old: Path, new: Path | None, options: Options, *, command: Sequence[str] = ()) -> Result:
+def compare_files(
+    old: Path, new: Path | None, options: Options, *, command: Sequence[str] = (), folder: Path | None = None
+) -> Result:
     """Compare two files of answers, or one that holds both sides, and decide by the limits in `options`.
 
     Args:
@@ -126,11 +129,12 @@ def compare_files(old: Path, new: Path | None, options: Options, *, command: Seq
         new: the run of the model after.
         options: margins, limits and how to read.
         command: the command line as typed, kept in the provenance.
+        folder: where the result will be written, so that very many flips are written there already.
     """
     if options.policy is not None:
         from flipguard.evaluate.release import compare_by
 
-        return compare_by(options.policy, old, new, options, command=command)
+        return compare_by(options.policy, old, new, options, command=command, folder=folder)
     bad = BadLines(options.skip_bad)
     intake = Intake(options.duplicates, options.metric, bad, options.questions, options.changed_targets)
     runs = importers.read_runs(old, new, intake, options.format)
@@ -138,6 +142,7 @@ def compare_files(old: Path, new: Path | None, options: Options, *, command: Seq
     metric = runs[0][1].metric
     margin = options.margin if metric == "score" else 0.0
     aligned = _align(runs, old, margin, options.changed_targets)
+    draft = None if folder is None else Draft.begun(folder, aligned.pairs, margin)
     further = Further(options.floor, options.against, options.also, options.labels)
     files = further.read([run for _, run in runs], intake, options.format, margin=margin)
     names = _names([run for _, run in runs], (old, new))
@@ -157,7 +162,7 @@ def compare_files(old: Path, new: Path | None, options: Options, *, command: Seq
         reason=" ".join([reason, *told]),
         provenance=provenance(command, inputs, asdict(options), facts),
     )
-    return Result(comparison, aligned.pairs)
+    return Result(comparison, aligned.pairs, draft)
 
 
 def _net(whole: Tally, alpha: float) -> Net:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from flipguard.evaluate.agreement import Agreement
     from flipguard.evaluate.bootstrap import Clustered
     from flipguard.evaluate.change import Change, Means
+    from flipguard.evaluate.flipfile import Draft
     from flipguard.evaluate.health import Health
     from flipguard.evaluate.labels import Labels
     from flipguard.evaluate.orders import Orders
@@ -218,7 +219,8 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A comparison with the pairs it was made of."""
+    """A comparison with the pairs it was made of; `draft` is their file of flips where that was begun already."""
 
     comparison: Comparison
     pairs: Sequence[Pair]
+    draft: Draft | None = None

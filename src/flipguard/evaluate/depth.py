@@ -9,27 +9,29 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, compress, repeat
 from operator import itemgetter
 from random import Random
 from typing import Literal
 
-from flipguard.evaluate.bootstrap import Bounds, quantiles, resample
+from flipguard.evaluate.bootstrap import Bounds, quantiles, resample_kinds
 from flipguard.evaluate.change import flips
 from flipguard.evaluate.comparison import Pair
 from flipguard.evaluate.pairs import Pairs
 from flipguard.evaluate.permutation import stream
+from flipguard.evaluate.urn import Drawn, Urn
 
 Measure = Literal["mean", "mean_flip", "median", "p90"]
 MEASURES: tuple[Measure, ...] = ("mean", "mean_flip", "median", "p90")
 QUANTILES: tuple[tuple[Measure, float], ...] = (("median", 0.5), ("p90", 0.9))
 DRAWS, FEWEST_DRAWS = 1_999, 199
 WORK = 3_000_000  # flips drawn in all; with very many of them fewer draws are as good
-MOST_FLIPS = 15_000  # of more, every second or third cluster is resampled, so that bounds are a little wider
+MOST_FLIPS = 15_000  # of more, every second or third cluster that has several is resampled: bounds are a little wider
 
 Cluster = tuple[int, tuple[float, ...]]  # valid pairs, and how far each flip among them fell
+Resampled = tuple[int, int, Drawn]  # valid pairs, how many of them the added cluster gave, and how far the flips fell
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +62,17 @@ def depth(pairs: Iterable[Pair], margin: float, alpha: float = 0.05, seed: int =
     )
     if not old or not new or not math.isfinite(sum(map(abs, chain(old, new)))):
         return None
-    worst = max(0.0, max(old) - min(new) - margin)
+    worst, rng = max(0.0, max(old) - min(new) - margin), stream(seed, "severity")
+    if table.independent():
+        alone = [fall for _, fall in flips(table, margin) if fall is not None]
+        return _bounded(alone, _drawn_alone(alone, sum(valid), rng), sum(valid), worst, alpha)
     clusters = _clusters(table, valid, margin)
-    seen = sorted(chain.from_iterable(drops for _, drops in clusters))
-    found = _measured(seen, sum(valid), 0, worst)
-    return _resampled(_fewer(clusters), found, worst, alpha, stream(seed, "severity"))
+    together = list(chain.from_iterable(drops for _, drops in clusters))
+    return _bounded(together, _drawn_together(_fewer(clusters), rng), sum(valid), worst, alpha)
 
 
 def _clusters(table: Pairs, valid: Sequence[bool], margin: float) -> list[Cluster]:
     """The clusters with valid pairs."""
-    if table.independent():
-        alone: Cluster = (1, ())
-        clusters = [alone] * len(table)
-        for row, fall in flips(table, margin):
-            if fall is not None:
-                clusters[row] = (1, (fall,))
-        return list(compress(clusters, valid))
     groups, drops = table.groups(), dict[Hashable, tuple[float, ...]]()
     sizes = Counter(compress(groups, valid))
     for row, fall in flips(table, margin):
@@ -97,37 +94,47 @@ def _fewer(clusters: list[Cluster]) -> list[Cluster]:
     return [*chain.from_iterable(ordered), *loud][::every]
 
 
-def _resampled(
-    clusters: Sequence[Cluster], found: Mapping[Measure, float], worst: float, alpha: float, rng: Random
-) -> Depth:
+def _drawn_alone(drops: Sequence[float], n: int, rng: Random) -> Iterator[Resampled]:
+    """Resamples of n pairs, each a cluster of its own, some of which fell."""
+    urn, kinds = Urn(drops, rng), Counter({(1, 1, 0): len(drops), (1, 0, 0): n - len(drops)})
+    for total, picked, _, added in resample_kinds(kinds, rng, _draws(urn.work)):
+        yield total, added, urn.draw(picked)
+
+
+def _drawn_together(clusters: Sequence[Cluster], rng: Random) -> Iterator[Resampled]:
+    """Resamples of clusters."""
     loud = [drops for _, drops in clusters if drops]
-    flat = list(chain.from_iterable(loud))
-    draws = max(FEWEST_DRAWS, min(DRAWS, WORK // (len(flat) + 1)))
+    kinds = Counter((size, int(bool(drops)), 0) for size, drops in clusters)
+    for total, picked, _, added in resample_kinds(kinds, rng, _draws(sum(map(len, loud)))):
+        yield total, added, Drawn.of(sorted(chain.from_iterable(rng.choices(loud, k=picked))) if picked else [])
+
+
+def _draws(work: int) -> int:
+    return max(FEWEST_DRAWS, min(DRAWS, WORK // (work + 1)))
+
+
+def _bounded(seen: Sequence[float], resamples: Iterable[Resampled], n: int, worst: float, alpha: float) -> Depth:
     below, above = ({name: list[float]() for name in MEASURES} for _ in range(2))
-    for total, picked, _, added in resample([(size, int(bool(drops)), 0) for size, drops in clusters], rng, draws):
-        drawn = sorted(_picked(loud, flat, picked, rng)) if picked else []
+    draws = 0
+    for total, added, drops in resamples:
+        draws += 1
         for values, more in ((below, 0), (above, added)):
-            for name, value in _measured(drawn, total, more, worst).items():
+            for name, value in _measured(drops, total, more, worst).items():
                 values[name].append(value)
+    found = _measured(Drawn.of(sorted(seen)), n, 0, worst)
     return Depth({name: _around(value, below[name], above[name], alpha) for name, value in found.items()}, worst, draws)
 
 
-def _picked(loud: Sequence[Sequence[float]], flat: Sequence[float], many: int, rng: Random) -> Iterable[float]:
-    """The drops, which are `flat` in one row, of clusters drawn with replacement."""
-    alone = len(loud) == len(flat)
-    return rng.choices(flat, k=many) if alone else chain.from_iterable(rng.choices(loud, k=many))
-
-
-def _measured(drops: Sequence[float], n: int, added: int, worst: float) -> dict[Measure, float]:
-    """The measures of sorted `drops` among n pairs, with `added` drops more, each as deep as `worst`."""
-    many, total = len(drops) + added, math.fsum(drops) + added * worst
+def _measured(drops: Drawn, n: int, added: int, worst: float) -> dict[Measure, float]:
+    """The measures of `drops` among n pairs, with `added` drops more, each as deep as `worst`."""
+    many, total = drops.many + added, drops.total + added * worst
     if not many:
         return {"mean": 0.0}
-    deepest = max(worst if added else 0.0, drops[-1] if drops else 0.0)  # a mean may be rounded beyond it
+    deepest = max(worst if added else 0.0, drops.deepest)  # a mean may be rounded beyond it
     found: dict[Measure, float] = {"mean": total / n, "mean_flip": min(total / many, deepest)}
     for name, share in QUANTILES:
         rank = math.ceil(share * many) - 1
-        found[name] = drops[rank] if rank < len(drops) else worst
+        found[name] = drops.at(rank) if rank < drops.many else worst
     return found
 
 

@@ -27,6 +27,7 @@ from flipguard.records import Row, RowId
 
 NAMES = 4_096  # categories remembered, so that the same ones are the same object
 _NONE: Final = type(None)
+_TROUBLE: Final = ("error", "finish_reason")  # where an answer says that it failed
 
 
 class Block:
@@ -42,7 +43,7 @@ class Block:
 def keys(block: Block) -> tuple[list[RowId], list[int]]:
     """The ids and the repeats."""
     ids, repeats = _values(block, "id"), _values(block, "repeat", 0)
-    if _only(ids, str, int) and _only(repeats, int) and min(repeats) >= 0:
+    if _only(ids, str, int) and ("repeat" not in block.names or (_only(repeats, int) and min(repeats) >= 0)):
         return ids, repeats
     return _unzipped([key_of(row) for row in block.rows])
 
@@ -50,7 +51,9 @@ def keys(block: Block) -> tuple[list[RowId], list[int]]:
 def grades(block: Block, metric: Metric) -> tuple[list[float | None], list[str | None]]:
     """The grades, and why answers failed."""
     values = _values(block, metric)
-    if _only(_values(block, "error"), _NONE) and "error" not in finish_reasons(block):
+    if block.names.isdisjoint(_TROUBLE) or (
+        _only(_values(block, "error"), _NONE) and "error" not in finish_reasons(block)
+    ):
         if metric == "score" and _only(values, float) and all(map(math.isfinite, values)):
             return values, [None] * len(block.rows)
         if metric == "correct" and _only(values, bool):
@@ -81,7 +84,7 @@ def clusters(block: Block) -> list[str | None]:
 def finish_reasons(block: Block) -> list[str | None]:
     """Why answers ended."""
     reasons = _texts(block, "finish_reason", finish_reason_of)
-    return reasons if _only(reasons, _NONE) else [reason and sys.intern(reason) for reason in reasons]
+    return [reason and sys.intern(reason) for reason in reasons] if "finish_reason" in block.names else reasons
 
 
 def categories(block: Block) -> list[tuple[str, ...]]:
@@ -103,6 +106,8 @@ def _same(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _texts(block: Block, name: str, text_of: Callable[[Row], str | None]) -> list[str | None]:
+    if name not in block.names:
+        return [None] * len(block.rows)
     values = _values(block, name)
     return values if _only(values, str, _NONE) else list(map(text_of, block.rows))
 

@@ -13,8 +13,9 @@ from zlib import crc32
 
 import orjson
 
-from flipguard.evaluate.refusing import refusals
-from flipguard.evaluate.wordcount import count_words
+from flipguard.evaluate.refusing import refuses
+from flipguard.evaluate.texts import encoded
+from flipguard.evaluate.wordcount import words
 
 # Marks of one answer, the bits of a byte. An answer that failed has none: it has no form.
 TOLD: Final = 1  # its text is known
@@ -57,12 +58,22 @@ class Forms:
         )
 
 
-def measured(texts: Sequence[str | None], errors: Sequence[str | None], reasons: Sequence[str | None]) -> Forms:
-    """The forms of many answers, of which texts, errors and why they ended are given; None of what is not known."""
+def measured(
+    texts: Sequence[str | None], errors: Sequence[str | None], reasons: Sequence[str | None], *, many: bool = False
+) -> Forms:
+    """The forms of many answers, of which texts, errors and why they ended are given; None of what is not known.
+
+    Where they are a part of very `many`, loading what looks at all bytes at once pays.
+    """
     told = [text for text in texts if text is not None]
-    bodies = _encoded(told)
-    counts = count_words(bodies)
-    marks, prints = _marked(told, bodies, counts), _printed(bodies)
+    bodies = encoded(told)
+    if many:
+        from flipguard.evaluate import vectors
+
+        counts, noticed = vectors.count_words(bodies), vectors.noticed(told, bodies)
+    else:
+        counts, noticed = list(map(words, told)), list(range(len(told)))
+    marks, prints = _marked(told, counts, noticed), _printed(bodies)
     if len(told) < len(texts):
         counts, marks = _spread(counts, texts, 0), _spread(marks, texts, 0)
         prints = _spread(prints, texts, NO_TEXT)
@@ -76,19 +87,14 @@ def measured(texts: Sequence[str | None], errors: Sequence[str | None], reasons:
 def fingerprints(texts: Sequence[str | None]) -> Sequence[int]:
     """Numbers that tell texts apart, but for one pair of different ones in four thousand million; NO_TEXT of none."""
     told = [text for text in texts if text is not None]
-    prints = _printed(_encoded(told))
+    if not told:
+        return [NO_TEXT] * len(texts)
+    prints = _printed(encoded(told))
     return prints if len(told) == len(texts) else _spread(prints, texts, NO_TEXT)
 
 
-def _encoded(texts: Sequence[str]) -> list[bytes]:
-    try:
-        return list(map(str.encode, texts))
-    except UnicodeEncodeError:
-        return [text.encode("utf-8", "surrogatepass") for text in texts]
-
-
 def _printed(bodies: Sequence[bytes]) -> list[int]:
-    return [size << 32 | checked for size, checked in zip(map(len, bodies), map(crc32, bodies), strict=True)]
+    return list(map(or_, map((1 << 32).__mul__, map(len, bodies)), map(crc32, bodies)))
 
 
 def _spread(values: Sequence[int], texts: Sequence[str | None], absent: int) -> list[int]:
@@ -97,15 +103,13 @@ def _spread(values: Sequence[int], texts: Sequence[str | None], absent: int) -> 
     return [absent if text is None else next(following) for text in texts]
 
 
-def _marked(texts: Sequence[str], bodies: Sequence[bytes], counts: Sequence[int]) -> list[int]:
-    """The marks that follow from the texts alone, which `bodies` has in UTF-8."""
+def _marked(texts: Sequence[str], counts: Sequence[int], noticed: Iterable[int]) -> list[int]:
+    """The marks that follow from the texts alone; only those `noticed` can have any but TOLD and EMPTY."""
     marks = [TOLD] * len(texts)
-    for row in [row for row, text in enumerate(bodies) if b"`" in text and b"```" in text]:
-        marks[row] |= CODE
-    for row in [row for row, text in enumerate(texts) if text.lstrip()[:1] in ("{", "[")]:
-        marks[row] |= JSON * _is_json(texts[row])
-    for row in refusals(texts):
-        marks[row] |= REFUSES
+    for row in noticed:
+        text = texts[row]
+        code, refusing = CODE * ("```" in text), REFUSES * refuses(text)
+        marks[row] |= code | refusing | JSON * (text.lstrip()[:1] in ("{", "[") and _is_json(text))
     for row in compress(range(len(texts)), map(not_, counts)):
         if not texts[row].strip():
             marks[row] = TOLD | EMPTY

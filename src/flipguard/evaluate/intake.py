@@ -10,6 +10,7 @@ from typing import Generic, Literal, TypeVar, get_args
 from flipguard.errors import DataError, shown
 from flipguard.evaluate.runs import Key
 from flipguard.evaluate.source import Source
+from flipguard.evaluate.workers import processors
 from flipguard.records import Row
 
 Item = TypeVar("Item")
@@ -40,7 +41,7 @@ class Intake:
 
     `questions` is the file that `--questions` names, for formats whose questions lie apart.
     `changed_targets` is for prompts whose right answer is not the same in both runs: an error, graded each by its own,
-    or left out.
+    or left out. So many `processes` may read one large file.
     """
 
     duplicates: Duplicates = "error"
@@ -48,6 +49,7 @@ class Intake:
     bad: BadLines = field(default_factory=BadLines)
     questions: Path | None = None
     changed_targets: ChangedTargets = "error"
+    processes: int = field(default_factory=processors)
 
 
 class Shelf(Generic[Item]):

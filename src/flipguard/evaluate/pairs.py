@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import compress
+from dataclasses import dataclass, replace
+from itertools import chain, compress
 from typing import TypeVar, overload
 
-from flipguard.evaluate.columns import Columns
+from flipguard.evaluate.columns import Columns, pick
 from flipguard.evaluate.comparison import Outcome, Pair
 from flipguard.evaluate.runs import Entry
 from flipguard.records import RowId, Verdict
@@ -86,7 +87,7 @@ class Pairs(Sequence[Pair]):
 
     def ids(self) -> Iterator[RowId]:
         """The id of each pair."""
-        return (identifier for identifier, _ in self.old.order)
+        return iter(self.old.order.ids)
 
     def groups(self) -> Sequence[int]:
         """What each pair belongs to, by number: its cluster, or else its prompt, whose repeats belong together."""
@@ -115,6 +116,19 @@ class Pairs(Sequence[Pair]):
     def where(self, outcome: Outcome) -> list[int]:
         """The numbers of the pairs of which this became."""
         return list(compress(range(len(self)), map(outcome.__eq__, self.outcomes)))
+
+    def take(self, rows: Sequence[int]) -> Pairs:
+        """The pairs number `rows`, with nothing that was measured on their texts."""
+        old, new = (replace(side, measured=None, asked=None, aims=None).take(rows) for side in (self.old, self.new))
+        verdicts = pick(self.verdicts, rows) if self.verdicts else ()
+        return Pairs(
+            old,
+            new,
+            outcomes=pick(self.outcomes, rows),
+            categories=pick(self.categories, rows),
+            clusters=pick(self.clusters, rows),
+            verdicts=verdicts,
+        )
 
     def part(self, rows: Iterable[int]) -> Part:
         """The pairs number `rows`."""
@@ -171,11 +185,14 @@ class Part(Collection[Pair]):
 
     def by_category(self) -> dict[str, Part]:
         """Those of each category."""
-        rows: dict[str, list[int]] = {}
+        alike: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
         for row, names in zip(self.rows, self._values(self.table.categories), strict=True):
+            alike[names].append(row)
+        found: dict[str, list[list[int]]] = {}
+        for names, rows in alike.items():
             for name in names:
-                rows.setdefault(name, []).append(row)
-        return {name: Part(self.table, found) for name, found in rows.items()}
+                found.setdefault(name, []).append(rows)
+        return {name: Part(self.table, sorted(chain.from_iterable(parts))) for name, parts in found.items()}
 
     def _values(self, column: Sequence[Item]) -> Sequence[Item]:
-        return column if self.rows == range(len(self.table)) else [column[row] for row in self.rows]
+        return column if self.rows == range(len(self.table)) else pick(column, self.rows)

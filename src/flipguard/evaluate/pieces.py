@@ -6,17 +6,13 @@ cannot be read there is read here.
 
 from __future__ import annotations
 
-import gc
-import os
-import pickle
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import accumulate, chain, compress, pairwise
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import BinaryIO
 
 import orjson
 
@@ -26,12 +22,13 @@ from flipguard.evaluate.columns import batched
 from flipguard.evaluate.intake import Intake
 from flipguard.evaluate.rows import Rows
 from flipguard.evaluate.source import BOM, Source
+from flipguard.evaluate.workers import Worker
 from flipguard.files import is_plain, parse_line, reading
 from flipguard.records import Row
 
 SMALLEST = 1 << 25  # bytes; a smaller piece is not worth a process
 BLOCK = 1 << 20  # bytes read at once
-BATCH = 256  # rows taken at once
+BATCH = 512  # rows taken at once
 
 Taker = Callable[[Sequence[Row], Sequence[int], Sequence[int]], dict[str, Rows]]  # rows, lines, places to rows by group
 
@@ -91,7 +88,7 @@ def collect(source: Source, intake: Intake, take: Taker) -> dict[str, Rows]:
         return _collected(source, intake, take)
     groups: dict[str, tuple[list[Rows], list[int]]] = {}
     before = 0
-    for found in read_pieces(source.path, take, intake.bad.limit - len(intake.bad.told)):
+    for found in read_pieces(source.path, take, intake.bad.limit - len(intake.bad.told), intake.processes):
         for number, message in found.bad:
             intake.bad.meet(f"{source.place(before + number)}: {message}")
         if found.fault is not None:
@@ -128,20 +125,15 @@ def _collected(source: Source, intake: Intake, take: Taker) -> dict[str, Rows]:
     return {name: Rows.joined(parts) for name, parts in found.groups.items()}
 
 
-def read_pieces(path: Path, take: Taker, most: int) -> Iterator[Found]:
-    """Read a plain file of JSON lines, its pieces in their order; `most` lines may be bad."""
-    pieces = _cut(path, take, most)
-    readers = [_started(piece) for piece in pieces[1:]]
-    try:
-        yield read_piece(pieces[0])
-        for piece, reader in zip(pieces[1:], readers, strict=True):
-            yield _received(reader) or read_piece(piece)
-    finally:
+def read_pieces(path: Path, take: Taker, most: int, processes: int) -> Iterator[Found]:
+    """Read a plain file of JSON lines by several processes, its pieces in their order; `most` lines may be bad."""
+    pieces = _cut(path, take, most, processes)
+    with ExitStack() as stack:
+        readers = [Worker(read_piece, piece) for piece in pieces[1:]]
         for reader in readers:
-            if reader is not None:
-                reader.kill()
-                cast("IO[bytes]", reader.stdout).close()
-                reader.wait()
+            stack.callback(reader.stop)
+        yield read_piece(pieces[0])
+        yield from (reader.result() for reader in readers)
 
 
 def read_piece(piece: Piece) -> Found:
@@ -192,13 +184,6 @@ def _take_lines(piece: Piece, found: Found, lines: Sequence[bytes], at: int) -> 
     found.bad.sort()
 
 
-def serve() -> None:
-    """Read the piece that comes in on the standard input, and send what was found: the whole life of a reader."""
-    gc.disable()
-    piece = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
-    sys.stdout.buffer.write(pickle.dumps(read_piece(piece), pickle.HIGHEST_PROTOCOL))
-
-
 def _quickly(lines: Sequence[bytes]) -> list[Row] | None:
     """The rows on lines with which nothing is wrong."""
     try:
@@ -220,10 +205,10 @@ def _carefully(path: Path, lines: Sequence[bytes], found: Found, at: int) -> lis
     return rows
 
 
-def _cut(path: Path, take: Taker, most: int) -> list[Piece]:
-    """As many pieces as there are processors, or as are large enough."""
+def _cut(path: Path, take: Taker, most: int, processes: int) -> list[Piece]:
+    """As many pieces as there are processes, or as are large enough."""
     size = path.stat().st_size
-    many = max(1, min(_processors(), size // SMALLEST))
+    many = max(1, min(processes, size // SMALLEST))
     with path.open("rb") as file, reading(path):
         cuts = [0, *(_line_after(file, size * number // many) for number in range(1, many)), size]
     return [Piece(path, start, stop, take, most) for start, stop in pairwise(cuts)]
@@ -233,31 +218,3 @@ def _line_after(file: BinaryIO, at: int) -> int:
     file.seek(at - 1)
     file.readline(files.LONGEST_LINE)
     return file.tell()
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
-def _started(piece: Piece) -> subprocess.Popen[bytes] | None:
-    """A process that reads a piece; None where none can be started."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-P", "-c", f"from {__name__} import serve; serve()"]
-    try:
-        reader = subprocess.Popen(  # noqa: S603 - our own code
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
-        )
-        with cast("IO[bytes]", reader.stdin) as task:
-            task.write(pickle.dumps(piece))
-    except (OSError, pickle.PicklingError):
-        return None
-    return reader
-
-
-def _received(reader: subprocess.Popen[bytes] | None) -> Found | None:
-    """What a reader found; None where it failed."""
-    if reader is None:
-        return None
-    with cast("IO[bytes]", reader.stdout) as told:
-        content = told.read()
-    return pickle.loads(content) if reader.wait() == 0 else None  # noqa: S301 - from a process of our own

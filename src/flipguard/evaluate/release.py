@@ -14,7 +14,13 @@ from flipguard.evaluate.rules import deciding, held
 
 
 def compare_by(
-    policy_path: Path, old: Path, new: Path | None, options: Options, *, command: Sequence[str] = ()
+    policy_path: Path,
+    old: Path,
+    new: Path | None,
+    options: Options,
+    *,
+    command: Sequence[str] = (),
+    folder: Path | None = None,
 ) -> Result:
     """Compare as `compare_files` does, and decide by every rule of the policy; the worst is the verdict.
 
@@ -24,9 +30,10 @@ def compare_by(
         new: the run of the model after.
         options: what the policy does not say; where both say the same thing they must agree.
         command: the command line as typed.
+        folder: where the result will be written.
     """
     policy = read_policy(policy_path)
-    result = compare_files(old, new, agreed(policy, options, command), command=command)
+    result = compare_files(old, new, agreed(policy, options, command), command=command, folder=folder)
     rules = held(policy, result.comparison, result.pairs)
     decided = deciding(rules)
     told = result.comparison.provenance

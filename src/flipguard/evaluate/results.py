@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import orjson
 
 from flipguard.errors import DataError
-from flipguard.evaluate.change import flips
-from flipguard.evaluate.columns import Columns, without_collector
+from flipguard.evaluate.columns import without_collector
 from flipguard.evaluate.comparison import Result
-from flipguard.evaluate.pairs import Pairs
+from flipguard.evaluate.flipfile import NAME as FLIPS
+from flipguard.evaluate.flipfile import flip_rows, lines
 from flipguard.files import to_json, to_utf8, write_together
-from flipguard.records import Row
 
-NAMES = ("comparison.json", "flips.jsonl", "report.md", "junit.xml", "report.html")
+NAMES = ("comparison.json", FLIPS, "report.md", "junit.xml", "report.html")
 SUMMARY = "GITHUB_STEP_SUMMARY"  # where it is set, the page of a workflow run shows what is appended to that file
 SUMMARY_BYTES = 1_000_000  # more than 1 MiB a step is refused as a whole
 
@@ -33,14 +33,17 @@ def write_results(folder: Path, result: Result) -> list[Path]:
     """
     _refuse_inputs(folder, result)
     whole = to_json(result.comparison.to_json(), orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    rows = (to_json(row, orjson.OPT_APPEND_NEWLINE) for row in flip_rows(result))
-    data: list[tuple[Path, Iterable[bytes]]] = [(folder / "comparison.json", [whole]), (folder / "flips.jsonl", rows)]
     try:
         views = [(folder / name, [to_utf8(text)]) for name, text in _views(result)]
     except Exception:
-        write_together(data)
+        write_together(_data(folder, whole, result))
         raise
-    return write_together([*data, *views])
+    return write_together(chain(_data(folder, whole, result), views))
+
+
+def _data(folder: Path, whole: bytes, result: Result) -> Iterator[tuple[Path, Iterable[bytes] | Path]]:
+    yield folder / "comparison.json", [whole]
+    yield folder / FLIPS, result.draft.finished() if result.draft else lines(flip_rows(result))
 
 
 def _refuse_inputs(folder: Path, result: Result) -> None:
@@ -66,34 +69,6 @@ def append_summary(report: Path) -> None:
             summary.write(text)
     except OSError as error:
         sys.stderr.write(f"flipguard compare: warning: ${SUMMARY}: {error.strerror or error}; {report} has the text.\n")
-
-
-def flip_rows(result: Result) -> Iterator[Row]:
-    """One row per negative flip, the worst first; where there are no scores, in the order of the old run."""
-    pairs = Pairs.of(result.pairs)
-    worst = sorted(flips(pairs, result.comparison.margin), key=lambda flip: -(flip[1] or 0.0))
-    return (_row(pairs, row, fall) for row, fall in worst)
-
-
-def _row(pairs: Pairs, row: int, severity: float | None) -> Row:
-    identifier, repeat = pairs.old.order[row]
-    return {
-        "id": identifier,
-        "repeat": repeat,
-        "severity": severity,
-        "change": pairs.changes()[row],
-        "prompt": pairs.prompt(row),
-        "category": list(pairs.categories[row]),
-        "cluster": pairs.clusters[row],
-        "old": _side(pairs.old, row),
-        "new": _side(pairs.new, row),
-        "verdicts": list(pairs.verdicts[row]) if pairs.verdicts else [],
-    }
-
-
-def _side(answers: Columns, row: int) -> Row:
-    told = {"score": answers.scores[row], "completion": answers.completions[row]}
-    return {**told, "reason": answers.rationales[row]} if answers.rationales else told
 
 
 def _views(result: Result) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ from flipguard.evaluate.fieldcolumns import Block
 from flipguard.evaluate.fields import completion_of, prompt_of, reference_of
 from flipguard.evaluate.forms import Forms, fingerprints, measured
 from flipguard.evaluate.intake import Duplicates
+from flipguard.evaluate.keys import Keys
 from flipguard.evaluate.runs import Metric
 from flipguard.evaluate.source import Source
 from flipguard.evaluate.texts import StoredRows, StoredTexts
@@ -47,9 +48,18 @@ class Rows:
 
     @classmethod
     def of(
-        cls, rows: Sequence[Row], graded: Sequence[Row], metric: Metric, numbers: Sequence[int], places: Sequence[int]
+        cls,
+        rows: Sequence[Row],
+        graded: Sequence[Row],
+        metric: Metric,
+        numbers: Sequence[int],
+        places: Sequence[int],
+        *,
+        many: bool = False,
     ) -> Rows:
         """The columns of `rows`, whose grades stand in `graded`; without `places` their texts are kept.
+
+        Where they are a part of very `many`, their texts are looked at all at once.
 
         Raises:
             DataError: something is wrong with one of them.
@@ -60,7 +70,7 @@ class Rows:
         completions, reasons = fieldcolumns.completions(block), fieldcolumns.finish_reasons(block)
         prompts, categories = fieldcolumns.prompts(block), fieldcolumns.categories(block)
         clusters, targets = fieldcolumns.clusters(block), fieldcolumns.references(block)
-        forms = measured(completions, errors, reasons)
+        forms = measured(completions, errors, reasons, many=many)
         return cls(
             ids=ids,
             repeats=repeats,
@@ -100,7 +110,7 @@ class Rows:
         Raises:
             DataError: a key is there twice and no rule says which to keep.
         """
-        keys = list(zip(self.ids, self.repeats, strict=True))
+        keys = Keys(self.ids, self.repeats)
         stored = StoredRows(source.path) if self.places else None
         told = Columns(
             order=keys,
@@ -116,8 +126,7 @@ class Rows:
             asked=self.asked,
             aims=self.aims,
         )
-        last = told.rows
-        if len(last) == len(keys):
+        if keys.each_once():
             return told, 0
         first: dict[tuple[RowId, int], int] = {}
         for row, key in enumerate(keys):
@@ -129,7 +138,7 @@ class Rows:
                     f"{place} {self.numbers[before]}. Number repeated samples with 'repeat', or choose "
                     "--duplicates first or last."
                 )
-        kept = list((first if rule == "first" else last).values())
+        kept = list((first if rule == "first" else told.rows).values())
         return told.take(kept), len(keys) - len(kept)
 
 

@@ -26,6 +26,10 @@ class StoredRows:
         self._map: mmap.mmap | None = None
         self._last: tuple[int, Row] = (-1, {})
 
+    def __getstate__(self) -> dict[str, object]:
+        """Of what was read, nothing travels to another process."""
+        return {**self.__dict__, "_map": None, "_last": (-1, {})}
+
     def at(self, offset: int) -> Row:
         """The row whose line begins at `offset`.
 
@@ -75,6 +79,14 @@ class StoredTexts(Sequence[str | None]):
 def taken(texts: Texts, rows: Iterable[int]) -> Texts:
     """The texts of the rows number `rows`, read where they were not yet."""
     return texts.take(rows) if isinstance(texts, StoredTexts) else [texts[row] for row in rows]
+
+
+def encoded(texts: Sequence[str]) -> list[bytes]:
+    """The texts in UTF-8, lone surrogates too."""
+    try:
+        return list(map(str.encode, texts))
+    except UnicodeEncodeError:
+        return [text.encode("utf-8", "surrogatepass") for text in texts]
 
 
 def _state(path: Path) -> tuple[int, int, int]:

@@ -6,8 +6,8 @@ import orjson
 import pytest
 
 from flipguard.evaluate.compare import Options, compare_files
+from flipguard.evaluate.flipfile import flip_rows
 from flipguard.evaluate.report import html
-from flipguard.evaluate.results import flip_rows
 
 PASSED = {"pass": True, "reason": "Assertion passed"}
 WHY = "It names <no> cause & gives up."

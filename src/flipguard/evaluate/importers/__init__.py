@@ -14,6 +14,7 @@ Where a file holds several models, `FILE#MODEL` names one of them.
 from __future__ import annotations
 
 import importlib
+from functools import partial
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -21,6 +22,7 @@ from flipguard.errors import DataError, FlipGuardError, choose, shown
 from flipguard.evaluate.importers.hints import hint
 from flipguard.evaluate.intake import Intake
 from flipguard.evaluate.runs import Judged, Run
+from flipguard.evaluate.sides import is_large, read_beside
 from flipguard.evaluate.source import Source
 
 WITH_QUESTIONS = ("mt_bench", "mt_bench_pairs")  # formats that `--questions` is for
@@ -58,10 +60,7 @@ def read_runs(
         return [read(old, intake, format_name)]
     (path, part), (other, partner) = _split(old), _split(new)
     if part is None or partner is None or not _same(path, other):
-        runs = [
-            _read(Source.of(at, part=name, alone=False), intake, format_name)
-            for at, name in ((path, part), (other, partner))
-        ]
+        runs = _read_both((path, part), (other, partner), intake, format_name)
     else:
         runs = [_read(Source.of(path, part=part, partner=partner), intake, format_name)]
         if isinstance(runs[0][1], Run):
@@ -95,6 +94,26 @@ def _split(path: Path) -> tuple[Path, str | None]:
 
 def _same(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
+
+
+def _read_both(
+    old: tuple[Path, str | None], new: tuple[Path, str | None], intake: Intake, format_name: str | None
+) -> list[tuple[str, Run | Judged]]:
+    """Two files, at the same time where that pays."""
+    sources = (Source.of(file, part=part, alone=False) for file, part in (old, new))
+    first = next(sources)
+    if intake.processes < 2 or not _stays_in_its_file(first, format_name):
+        return [_read(source, intake, format_name) for source in (first, *sources)]
+    second = next(sources)
+    if not _stays_in_its_file(second, format_name):
+        return [_read(source, intake, format_name) for source in (first, second)]
+    one, other = (partial(_read, source, format_name=format_name) for source in (first, second))
+    return read_beside(one, other, intake)
+
+
+def _stays_in_its_file(source: Source, format_name: str | None) -> bool:
+    """Whether this is a large file of which no text is kept, so that what is read of it travels easily."""
+    return source.kind == "lines" and is_large(source.path) and (format_name or _recognise(source)) == "scores"
 
 
 def _read(source: Source, intake: Intake, format_name: str | None) -> tuple[str, Run | Judged]:

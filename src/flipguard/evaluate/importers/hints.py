@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from flipguard.evaluate.source import Source
-from flipguard.files import wrong_encoding
 from flipguard.records import Row
+from flipguard.remedies import wrong_encoding
 
 ANSWERS = ("completion", "output", "generation")
 NOT_GRADES = ("id", "repeat", "index", "turn", "question_id", "doc_id")

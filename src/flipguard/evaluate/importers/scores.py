@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
+from operator import methodcaller
 
 from flipguard.errors import DataError, choose, shown
 from flipguard.evaluate.intake import Intake
@@ -19,6 +20,8 @@ from flipguard.evaluate.runs import Metric, Run
 from flipguard.evaluate.source import Source
 from flipguard.records import Row
 
+LARGE = 1 << 22  # bytes from which on a file has very many rows
+_NAMES_MODEL = methodcaller("__contains__", "model")
 METRICS: tuple[Metric, ...] = ("correct", "score")
 
 
@@ -33,15 +36,21 @@ def recognise(source: Source) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Taking:
-    """How a row is taken: of the model `part` only, where that is named; graded by `name`, which is a `metric`."""
+    """How a row is taken: of the model `part` only, where that is named; graded by `name`, which is a `metric`.
+
+    It is one of `many`, or of some thousands at most.
+    """
 
     part: str | None
     name: str
     metric: Metric
+    many: bool
 
     def __call__(self, rows: Sequence[Row], numbers: Sequence[int], places: Sequence[int]) -> dict[str, Rows]:
         """The rows of each model."""
-        models = list(map(_model, rows)) if any("model" in row for row in rows) else [""] * len(rows)
+        if self.part is None and not any(map(_NAMES_MODEL, rows)):
+            return {"": self._taken([True], rows, numbers, places)}
+        models = list(map(_model, rows))
         return {
             model: self._taken([model == other for other in models], rows, numbers, places)
             for model in dict.fromkeys(models)
@@ -55,13 +64,13 @@ class Taking:
             rows, numbers = list(compress(rows, chosen)), list(compress(numbers, chosen))
             places = list(compress(places, chosen))
         graded = rows if self.name == self.metric else [_renamed(row, self.name, self.metric) for row in rows]
-        return Rows.of(rows, graded, self.metric, numbers, places)
+        return Rows.of(rows, graded, self.metric, numbers, places, many=self.many)
 
 
 def read(source: Source, intake: Intake) -> Run:
     """One model's graded answers."""
     name, metric = _metric(source, intake.metric)
-    models = collect(source, intake, Taking(source.part, name, metric))
+    models = collect(source, intake, Taking(source.part, name, metric, source.path.stat().st_size >= LARGE))
     if len(models) > 1:
         names = [model or "(none)" for model in models]
         raise DataError(
