@@ -3,17 +3,15 @@
 python benchmarks/compare_million.py [ROWS ...]        (default: 10000 100000 1000000)
 
 Two files of about 1 kB a row are written to a temporary folder. The command runs as a process of its own, from start to
-exit; the peer is orjson, the library that parses, over every line of both files, in the same run. Memory is the highest
-resident set of the command's processes together, sampled. One row per size goes to compare_million.csv.
+exit; the peer is orjson, the library that parses, over every line of both files, in the same run. Memory is the most of
+the command's processes together, sampled in a run of its own. One row per size goes to compare_million.csv.
 """
 
-import os
 import platform
 import random
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -40,6 +38,7 @@ SENTENCES = (
     "The function returns the index of the first match, or minus one if there is none.",
     "节约用水可以从小事做起，比如修理漏水的龙头，缩短淋浴时间。",
 )
+RUNS = 3  # of each, of which the fastest counts
 REFUSAL = "I'm sorry, but I can't help with that request."
 
 
@@ -48,9 +47,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             files = [write(Path(folder) / f"{name}.jsonl", rows, seed) for seed, name in enumerate(("old", "new"))]
             parsing = parse(files)
-            seconds, peak = compare(files, folder)
+            seconds, most = compare(files, folder), peak(files, folder)
             size = sum(file.stat().st_size for file in files) / 2
-        record(rows, size, parsing, seconds, peak)
+        record(rows, size, parsing, seconds, most)
 
 
 def write(path: Path, rows: int, new: int) -> Path:
@@ -73,7 +72,7 @@ def write(path: Path, rows: int, new: int) -> Path:
 def parse(files: list[Path]) -> float:
     """Seconds that orjson needs for every line of both files; also brings them into the page cache."""
     best = float("inf")
-    for _ in range(2):
+    for _ in range(RUNS):
         started = time.perf_counter()
         for path in files:
             with path.open("rb") as file:
@@ -83,40 +82,49 @@ def parse(files: list[Path]) -> float:
     return best
 
 
-def compare(files: list[Path], folder: str) -> tuple[float, int]:
-    """Seconds from start to exit, and the highest resident memory of all its processes together, in bytes."""
+def compare(files: list[Path], folder: str) -> float:
+    """Seconds from start to exit."""
+    best = float("inf")
+    for _ in range(RUNS):
+        started = time.perf_counter()
+        process = start(files, folder)
+        ended(process.wait())
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def peak(files: list[Path], folder: str) -> int:
+    """The most memory of all its processes together, in bytes; a page that several share counts once."""
+    process, most = start(files, folder), 0
+    while process.poll() is None:
+        most = max(most, memory(process.pid))
+        time.sleep(0.1)
+    ended(process.returncode)
+    return most
+
+
+def start(files: list[Path], folder: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "flipguard", "compare", *map(str, files), "--out", f"{folder}/report"]
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    peak, watching = 0, threading.Event()
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
-    def watch() -> None:
-        nonlocal peak
-        while not watching.wait(0.05):
-            peak = max(peak, resident(process.pid))
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    code = process.wait()
-    seconds = time.perf_counter() - started
-    watching.set()
-    watcher.join()
+def ended(code: int) -> None:
     if code:
         raise SystemExit(f"flipguard compare ended with {code}")
-    return seconds, peak
 
 
-def resident(pid: int) -> int:
+def memory(pid: int) -> int:
     """Bytes of memory of a process and its children, on Linux."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return 0
-    return pages * os.sysconf("SC_PAGE_SIZE") + sum(resident(int(child)) for child in children)
+    own = next((int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:")), 0)
+    return own + sum(memory(int(child)) for child in children)
 
 
-def record(rows: int, size: float, parsing: float, seconds: float, peak: int) -> None:
+def record(rows: int, size: float, parsing: float, seconds: float, most: int) -> None:
     row = {
         **made(),
         "python": platform.python_version(),
@@ -125,7 +133,7 @@ def record(rows: int, size: float, parsing: float, seconds: float, peak: int) ->
         "seconds": round(seconds, 2),
         "orjson_seconds": round(parsing, 2),
         "ratio": round(seconds / parsing, 1),
-        "peak_megabytes": round(peak / 1e6),
+        "peak_megabytes": round(most / 1e6),
     }
     append(RESULTS, row)
 

@@ -1,6 +1,5 @@
 """Rows taken together give what each gives alone: the same columns, the same complaints, whatever stands in them."""
 
-import re
 from itertools import product
 
 import orjson
@@ -14,8 +13,7 @@ from flipguard.evaluate.forms import fingerprints, measured
 from flipguard.evaluate.importers.scores import Taking
 from flipguard.evaluate.pieces import Piece, read_piece
 from flipguard.evaluate.refusing import refuses
-from flipguard.evaluate.vectors import count_words, noticed
-from flipguard.evaluate.wordcount import words
+from flipguard.evaluate.vectors import noticed
 
 BITS = (
     *(
@@ -108,26 +106,6 @@ def test_columns_are_what_each_row_says(rows):
         assert or_error(lambda: column(Block(rows))) == or_error(lambda: list(map(of_row, rows)))  # noqa: B023
 
 
-@given(st.lists(texts, max_size=8))
-def test_words_of_many_texts_are_those_of_each(many):
-    letters, space = "[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]", "[\u3000-\u303f\uff00-\uff0f\uff1a-\uff20]"
-    plain = [len(re.sub(space, " ", re.sub(f"({letters})", r" \1 ", text)).split()) for text in many]
-    assert count_words([text.encode("utf-8", "surrogatepass") for text in many]) == plain
-    assert [words(text) for text in many] == plain
-
-
-def test_every_character_is_a_word_a_part_of_one_or_space():
-    letter, space = (
-        re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"),
-        re.compile("[\u3000-\u303f\uff00-\uff0f\uff1a-\uff20]"),
-    )
-    every = [
-        chr(code) for code in (*range(0x3200), *range(0xAB00, 0xAC10), *range(0xD700, 0xD810), *range(0xFE00, 0x10010))
-    ]
-    plain = [3 if letter.match(one) else 2 if space.match(one) or one.isspace() else 1 for one in every]
-    assert count_words([f"a{one}b".encode("utf-8", "surrogatepass") for one in every]) == plain
-
-
 REFUSALS = (
     *("I can't help with that.", "I cannot say.", "I can not tell you.", "I will not do it.", "I do not wish to help."),
     *("We should not help.", "I am not able to help.", "I would not help.", "I'm unable to.", "I must DECLINE to."),
@@ -147,11 +125,11 @@ REFUSALS = (
 def test_no_answer_that_deserves_a_mark_is_passed_over(many):
     seen = set(noticed(many, [text.encode("utf-8", "surrogatepass") for text in many]))
     for row, text in enumerate(many):
-        assert row in seen or not (refuses(text) or "```" in text or text.lstrip()[:1] in ("{", "["))
+        assert row in seen or not (refuses(text) or "```" in text or text.lstrip()[:1] in ("", "{", "["))
 
 
 def test_ordinary_answers_are_not_noticed():
-    assert noticed(["The cat sat on the mat.", "水是湿的", "", "Fetching nothing, they sang."], [b"x"] * 4) == []
+    assert noticed(["The cat sat on the mat.", "水是湿的", "Fetching nothing, they sang."], [b"x"] * 3) == []
 
 
 @given(st.lists(st.tuples(st.none() | texts, st.none() | st.just("x"), st.sampled_from([None, "", "stop", "length"]))))
@@ -159,6 +137,6 @@ def test_forms_of_many_answers_are_those_of_each(answers):
     whole, vast = (measured(*([answer[place] for answer in answers] for place in range(3)), many=m) for m in (0, 1))
     alone = [measured([text], [error], [reason]) for text, error, reason in answers]
     assert whole == vast
-    assert list(whole.words) == [form.words[0] for form in alone]
+    assert list(whole.lengths) == [form.lengths[0] for form in alone]
     assert list(whole.marks) == [form.marks[0] for form in alone]
     assert list(whole.prints) == fingerprints([text for text, _, _ in answers]) == [form.prints[0] for form in alone]

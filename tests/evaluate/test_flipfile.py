@@ -2,13 +2,14 @@
 
 import gc
 import json
+import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from flipguard.errors import DataError
-from flipguard.evaluate import flipfile
+from flipguard.evaluate import flipfile, workers
 from flipguard.evaluate.compare import Options, compare_files
 from flipguard.evaluate.results import write_results
 
@@ -31,8 +32,10 @@ def many(monkeypatch):
     monkeypatch.setattr(flipfile, "processors", lambda: 2)
 
 
+@pytest.mark.parametrize("forked", [True, False])
 @pytest.mark.usefixtures("many")
-def test_flips_written_by_another_process_are_those_written_here(files, tmp_path):
+def test_flips_written_by_another_process_are_those_written_here(files, tmp_path, monkeypatch, forked):
+    monkeypatch.setattr(workers, "_can_fork", lambda: forked and sys.platform == "linux")
     apart = compare_files(*files, Options(), folder=tmp_path / "apart")
     here = compare_files(*files, Options())
     assert apart.draft is not None
@@ -66,7 +69,9 @@ def test_a_full_disk_leaves_the_old_files(files, tmp_path, monkeypatch):
     write_results(tmp_path / "out", compare_files(*files, Options()))
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     result = compare_files(*files, Options(margin=0.2), folder=tmp_path / "out")
-    full = partial(flipfile.write_flips, Path("/dev/full"), tmp_path / "out" / "flips.jsonl", result.pairs, 0.2)
+    full = partial(
+        flipfile.write_flips, Path("/dev/full"), tmp_path / "out" / "flips.jsonl", flipfile._Flips(result.pairs), 0.2
+    )
     monkeypatch.setattr(flipfile.Worker, "result", lambda _: full())
     with pytest.raises(DataError, match=r"flips\.jsonl: cannot be written \(No space left on device\)"):
         write_results(tmp_path / "out", result)

@@ -59,7 +59,7 @@ def test_a_key_that_comes_twice_is_named_with_both_lines(tmp_path):
 
 
 def test_texts_are_not_kept_in_memory(tmp_path):
-    vectors.count_words([b"loaded before"])
+    vectors.noticed(["loaded before"], [b""])
     old, new = (write(tmp_path / f"{name}.jsonl", 3_000, size=200) for name in ("old", "new"))
     tracemalloc.start()
     try:

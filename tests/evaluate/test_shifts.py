@@ -9,7 +9,6 @@ from scipy.stats import binomtest
 from flipguard.evaluate.compare import Options, compare_files
 from flipguard.evaluate.comparison import Answer, Pair
 from flipguard.evaluate.shifts import measure
-from flipguard.evaluate.wordcount import words
 
 TEXTS = st.sampled_from(
     ["", "  ", "one", "two words", "now three words", "```py\n1\n```", '{"a": 1}', "[1]", "{no", "好的"]
@@ -28,14 +27,14 @@ def test_lengths_are_those_of_a_plain_loop(pairs):
     if not told:
         assert shifts is None or shifts.lengths is None
         return
-    old, new = [words(p.old.completion) for p in told], [words(p.new.completion) for p in told]
+    old, new = [len(p.old.completion) for p in told], [len(p.new.completion) for p in told]
     longer, shorter = sum(a < b for a, b in zip(old, new)), sum(a > b for a, b in zip(old, new))  # noqa: B905
     lengths = shifts.lengths
     assert (lengths.n, lengths.longer, lengths.shorter) == (len(told), longer, shorter)
     assert (lengths.old_median, lengths.new_mean) == (statistics.median(old), statistics.fmean(new))
     if longer + shorter:
         assert abs(lengths.p_value - binomtest(longer, longer + shorter).pvalue) < 1e-9
-    graded = [p for p in told if p.outcome != "invalid" and words(p.old.completion) < words(p.new.completion)]
+    graded = [p for p in told if p.outcome != "invalid" and len(p.old.completion) < len(p.new.completion)]
     assert lengths.nfr_longer.n == len(graded)
     assert lengths.nfr_longer.k == sum(p.outcome == "negative_flip" for p in graded)
 
@@ -74,9 +73,3 @@ def test_why_an_answer_ended_comes_from_scores_and_judgments_alike(write):
     files = [write(f"{name}.jsonl", [{"id": 1, **side}]) for name, side in zip("on", sides, strict=True)]
     assert compare_files(*files, Options()).comparison.shifts == one.shifts
     assert [(kind.name, kind.gained) for kind in one.shifts.kinds] == [("cut off", 1)]
-
-
-def test_letters_of_languages_without_spaces_count_as_words():
-    assert words("我喜欢猫。") == 4
-    assert words("naïve café") == 2
-    assert words("これは ペン です") == 7

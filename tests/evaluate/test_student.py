@@ -15,4 +15,4 @@ def test_quantiles_of_student_are_those_of_scipy(alpha):
 
 
 def test_one_cluster_tells_no_spread():
-    assert mean_interval([3], [1.5], 0.05) is None
+    assert mean_interval([3], [1.5], 0.5, 0.05) is None

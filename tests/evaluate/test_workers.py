@@ -1,12 +1,21 @@
 """A function in another process: its result, its error, and no worse off where it dies."""
 
+import gc
 import os
+import subprocess
+import sys
 
 import pytest
 
 from flipguard.errors import DataError, shown
+from flipguard.evaluate import workers
 from flipguard.evaluate.workers import Worker
 from flipguard.files import is_plain, open_binary
+
+
+@pytest.fixture(params=["forked", "spawned"], autouse=True)
+def kind(request, monkeypatch):
+    monkeypatch.setattr(workers, "_can_fork", lambda: request.param == "forked" and sys.platform == "linux")
 
 
 def test_the_result_comes_back():
@@ -38,3 +47,27 @@ def test_a_worker_that_is_stopped_leaves_no_process():
     worker = Worker(shown, "x")
     worker.stop()
     worker.stop()
+    worker = Worker(shown, "x")
+    process = worker._process
+    del worker
+    gc.collect()
+    assert process.wait() in (0, -9)
+
+
+def test_a_process_is_copied_only_where_no_other_thread_runs(monkeypatch):
+    monkeypatch.undo()
+    if sys.platform != "linux":
+        pytest.skip("processes are copied on Linux alone")
+    code = (
+        "import threading; from flipguard.evaluate import workers; print(workers._can_fork(), end=' ');"
+        "done = threading.Event();"
+        "start = lambda name: threading.Thread(target=done.wait, name=name, daemon=True).start();"
+        "start(workers.COMPUTES); print(workers._can_fork(), end=' '); start('other'); print(workers._can_fork())"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.split() == ["True", "True", "False"]
+
+
+def test_where_no_process_can_be_started_the_work_is_done_here(monkeypatch):
+    monkeypatch.setattr(workers.sys, "executable", "/nowhere/python")
+    assert Worker(shown, "x").result() == shown("x")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import compress
-from operator import eq
+from functools import partial
+from itertools import chain, compress
+from operator import is_not
+from typing import TypeVar
 
 from flipguard.errors import DataError, shown
-from flipguard.evaluate.columns import Columns
+from flipguard.evaluate.columns import MANY, Columns, same_texts
 from flipguard.evaluate.comparison import Alignment, Outcome
 from flipguard.evaluate.forms import NO_TEXT
 from flipguard.evaluate.intake import ChangedTargets
@@ -24,6 +27,11 @@ _KEPT = {
     "keep": "Targets that differ between the runs, each answer graded by its own: {:,}.",
     "drop": "Prompts left out because their targets differ between the runs: {:,}.",
 }
+
+
+Item = TypeVar("Item")
+_NOTHING = (None, ())
+_is_given = partial(is_not, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +86,8 @@ def align(old: Run, new: Run, *, margin: float, changed_targets: ChangedTargets 
         before,
         after,
         outcomes=outcomes(before, after, margin=margin),
-        categories=[one or other for one, other in zip(before.categories, after.categories, strict=True)],
-        clusters=[other if one is None else one for one, other in zip(before.clusters, after.clusters, strict=True)],
+        categories=_either(before.categories, after.categories),
+        clusters=_either(before.clusters, after.clusters),
     )
     return Aligned(pairs, alignment, _examples(only_old), _examples(only_new), tuple(notes))
 
@@ -113,17 +121,27 @@ def from_judged(both: Judged, *, margin: float) -> Aligned:
 
 def outcomes(old: Columns, new: Columns, *, margin: float) -> list[Outcome]:
     """What became of each pair by scores, as `scored` says of one."""
-    found: list[Outcome] = []
-    for before, after, failed, fails in zip(old.scores, new.scores, old.errors, new.errors, strict=True):
-        if before is None or after is None or failed is not None or fails is not None:
-            found.append("invalid")
-        else:
-            found.append(moved(before, after, margin))
-    for row, one in compress(enumerate(old.forms().prints), map(eq, old.forms().prints, new.forms().prints)):
-        # texts that seem alike are read where that decides
-        if one != NO_TEXT and found[row] in FLIPS and old.completions[row] == new.completions[row]:
+    found = _by_scores(old, new, margin)
+    for row in same_texts(old.forms().prints, new.forms().prints):
+        if found[row] in FLIPS and old.completions[row] == new.completions[row]:  # texts are read where that decides
             found[row] = "tie"
     return found
+
+
+def _by_scores(old: Columns, new: Columns, margin: float) -> list[Outcome]:
+    one, other = old.scores, new.scores
+    if len(old) >= MANY and isinstance(one, array) and isinstance(other, array):
+        from flipguard.evaluate.many import all_moved
+
+        if not any(map(_is_given, chain(old.errors, new.errors))):
+            return [*all_moved(one, other, margin)]
+    columns = zip(old.scores, new.scores, old.errors, new.errors, strict=True)
+    return [
+        "invalid"
+        if before is None or after is None or failed is not None or fails is not None
+        else moved(before, after, margin)
+        for before, after, failed, fails in columns
+    ]
 
 
 def _matched(old: Columns, new: Columns) -> tuple[Sequence[int], Sequence[int], list[Key], list[Key]]:
@@ -134,6 +152,13 @@ def _matched(old: Columns, new: Columns) -> tuple[Sequence[int], Sequence[int], 
     partners = [new.rows[old.order[row]] for row in rows]
     only_new = [key for key in new.order if key not in old]
     return rows, partners, [key for key in old.order if key not in new], only_new
+
+
+def _either(one: Sequence[Item], other: Sequence[Item]) -> Sequence[Item]:
+    """What one side says of each prompt, or the other where that says nothing."""
+    if one == other:
+        return one
+    return [said if said not in _NOTHING else also for said, also in zip(one, other, strict=True)]
 
 
 def _differing(one: Sequence[int], other: Sequence[int]) -> list[bool]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain, compress
+from itertools import compress
 from typing import Any
 
 from flipguard.evaluate.comparison import Pair
-from flipguard.evaluate.outcomes import drop
 from flipguard.evaluate.pairs import Pairs
-from flipguard.evaluate.permutation import sign_flip, stream
+from flipguard.evaluate.permutation import sign_flip, size, stream
 from flipguard.evaluate.runs import Metric
 from flipguard.evaluate.sampling import INDEPENDENT, Sampling
 from flipguard.evaluate.stats import proportion
@@ -65,18 +65,16 @@ def means(pairs: Sequence[Pair], metric: Metric = "score", how: Sampling = INDEP
         how: how pairs were drawn, and the error of the intervals.
     """
     table = Pairs.of(pairs)
-    graded = _graded(table)
-    before, after = (
-        [score for score in compress(side.scores, graded) if score is not None] for side in (table.old, table.new)
-    )
-    if not before or not math.isfinite(sum(map(abs, chain(before, after)))):
+    before, after = graded(table)
+    if not before or not math.isfinite(size(before) + size(after)):
         return None
-    groups = None if table.independent() else list(compress(table.groups(), graded))
+    groups = None if table.independent() else list(compress(table.groups(), _graded(table)))
     n, old, new = len(before), math.fsum(before) / len(before), math.fsum(after) / len(after)
     if metric == "correct":
         ends = [_share(scores, groups, how, name) for scores, name in ((before, "old mean"), (after, "new mean"))]
     else:
-        ends = [mean_interval(*_summed(scores, groups), how.alpha) or (None, None) for scores in (before, after)]
+        sides = ((before, old), (after, new))
+        ends = [mean_interval(*_summed(scores, groups), mean, how.alpha) or (None, None) for scores, mean in sides]
     return Means(n, old, new, *ends[0], *ends[1])
 
 
@@ -101,31 +99,43 @@ def change(pairs: Iterable[Pair], alpha: float = 0.05, seed: int = 0) -> Change 
         seed: of the signs.
     """
     sizes, sums = _clusters(Pairs.of(pairs))
-    if not sums or not math.isfinite(sum(map(abs, sums))):
+    if not sums or not math.isfinite(size(sums)):
         return None
-    n = sum(sizes)
+    n = len(sums) if sizes is None else sum(sizes)
+    mean = math.fsum(sums) / n
     p_value, draws = sign_flip(sums, stream(seed, "change"))
-    low, high = mean_interval(sizes, sums, alpha) or (None, None)
-    return Change(n, len(sums), math.fsum(sums) / n, low, high, p_value, draws)
+    low, high = mean_interval(sizes, sums, mean, alpha) or (None, None)
+    return Change(n, len(sums), mean, low, high, p_value, draws)
 
 
-def _clusters(pairs: Pairs) -> tuple[list[int], list[float]]:
-    """How many valid pairs each cluster has, and the sum of their changes."""
-    valid = _graded(pairs)
-    changes = [moved for moved in compress(pairs.changes(), valid) if moved is not None]
-    return _summed(changes, None if pairs.independent() else list(compress(pairs.groups(), valid)))
+def _clusters(pairs: Pairs) -> tuple[Sequence[int] | None, Sequence[float]]:
+    """How many valid pairs each cluster has, None where none has several, and the sum of their changes."""
+    changes = _kept(pairs.changes(), pairs)
+    return _summed(changes, None if pairs.independent() else list(compress(pairs.groups(), _graded(pairs))))
 
 
-def _summed(values: Sequence[float], groups: Sequence[Hashable] | None) -> tuple[list[int], list[float]]:
-    """The size and the sum of each group; without groups every value is one of its own."""
+def _summed(values: Sequence[float], groups: Sequence[Hashable] | None) -> tuple[Sequence[int] | None, Sequence[float]]:
+    """The size and the sum of each group; without groups every value is one of its own, and there are no sizes."""
     if groups is None:
-        return [1] * len(values), list(values)
+        return None, values
     sizes: dict[Hashable, int] = {}
     sums: dict[Hashable, float] = {}
     for group, value in zip(groups, values, strict=True):
         sizes[group] = sizes.get(group, 0) + 1
         sums[group] = sums.get(group, 0.0) + value
     return list(sizes.values()), list(sums.values())
+
+
+def graded(pairs: Pairs) -> tuple[Sequence[float], Sequence[float]]:
+    """The scores, before and after, of the pairs that are valid and have both."""
+    return _kept(pairs.old.scores, pairs), _kept(pairs.new.scores, pairs)
+
+
+def _kept(column: Sequence[float | None], pairs: Pairs) -> Sequence[float]:
+    """The values of a column that belong to graded pairs."""
+    if isinstance(column, array) and isinstance(pairs.changes(), array) and pairs.all_valid():
+        return column
+    return [value for value in compress(column, _graded(pairs)) if value is not None]
 
 
 def _graded(pairs: Pairs) -> list[bool]:
@@ -144,17 +154,10 @@ def severity(pairs: Iterable[Pair], margin: float) -> dict[str, Any] | None:
     answers are a tie, whatever their scores.
     """
     table = Pairs.of(pairs)
-    valid = len(table) - list(table.outcomes).count("invalid")
+    valid = len(table) - sum(map("invalid".__eq__, table.outcomes))
     if not valid:
         return None
-    drops = sorted(fall for _, fall in flips(table, margin) if fall is not None)
+    drops = table.drops(margin)
     tail = {name: drops[math.ceil(share * len(drops)) - 1] if drops else None for name, share in QUANTILES.items()}
     total = math.fsum(drops) if math.isfinite(sum(drops)) else math.inf
     return {"mean": total / valid, "mean_flip": total / len(drops) if drops else None, **tail}
-
-
-def flips(pairs: Pairs, margin: float) -> Iterator[tuple[int, float | None]]:
-    """Each negative flip: its number, and how far the score fell beyond the margin, None without scores."""
-    old, new = pairs.old.scores, pairs.new.scores
-    for row in pairs.where("negative_flip"):
-        yield row, drop(old[row], new[row], margin)

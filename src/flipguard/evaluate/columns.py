@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import gc
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import TypeVar
+from itertools import compress, islice
+from operator import eq
+from typing import TypeVar, cast
 
 from flipguard.evaluate.comparison import Answer
-from flipguard.evaluate.forms import Forms, fingerprints, measured
+from flipguard.evaluate.forms import NO_TEXT, Forms, fingerprints, measured
 from flipguard.evaluate.keys import Keys
+from flipguard.evaluate.picks import pick
 from flipguard.evaluate.runs import Entry, Key
 from flipguard.evaluate.texts import Texts, taken
 
 Item = TypeVar("Item")
 BATCH = 256  # texts measured together
+MANY = 50_000  # rows from which on loading numpy for one column pays
 
 
 @dataclass(slots=True, eq=False)
@@ -65,7 +69,7 @@ class Columns(Mapping[Key, Entry]):
         answers = [entry.answer for entry in rows]
         return cls(
             order=Keys.of(keys),
-            scores=[answer.score for answer in answers],
+            scores=packed([answer.score for answer in answers]),
             errors=[answer.error for answer in answers],
             reasons=[answer.finish_reason for answer in answers],
             completions=[answer.completion for answer in answers],
@@ -142,9 +146,23 @@ class Columns(Mapping[Key, Entry]):
         )
 
 
-def pick(column: Sequence[Item], rows: Sequence[int]) -> list[Item]:
-    """The values number `rows` of a column."""
-    return [column[row] for row in rows]
+def same_texts(one: array[int], other: array[int]) -> Iterator[int]:
+    """The numbers of the rows whose fingerprints say that both texts are the same."""
+    if len(one) >= MANY:
+        from flipguard.evaluate.many import same
+
+        rows: Iterable[int] = same(one, other)
+    else:
+        rows = compress(range(len(one)), map(eq, one, other))
+    return (row for row in rows if one[row] != NO_TEXT)
+
+
+def packed(scores: Sequence[float | None]) -> Sequence[float | None]:
+    """The scores side by side, where no one is missing."""
+    try:
+        return array("d", cast("Sequence[float]", scores))
+    except TypeError:
+        return scores
 
 
 @contextmanager

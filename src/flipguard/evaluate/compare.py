@@ -137,8 +137,10 @@ def compare_files(
         return compare_by(options.policy, old, new, options, command=command, folder=folder)
     bad = BadLines(options.skip_bad)
     intake = Intake(options.duplicates, options.metric, bad, options.questions, options.changed_targets)
-    runs = importers.read_runs(old, new, intake, options.format)
-    hashes = Hashes([run for _, run in runs])
+    hashes = Hashes()
+    runs = importers.read_runs(old, new, intake, options.format, hashes.begin)
+    for _, run in runs:
+        hashes.begin(run)
     metric = runs[0][1].metric
     margin = options.margin if metric == "score" else 0.0
     aligned = _align(runs, old, margin, options.changed_targets)

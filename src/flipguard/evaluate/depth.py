@@ -17,10 +17,10 @@ from random import Random
 from typing import Literal
 
 from flipguard.evaluate.bootstrap import Bounds, quantiles, resample_kinds
-from flipguard.evaluate.change import flips
+from flipguard.evaluate.change import graded
 from flipguard.evaluate.comparison import Pair
 from flipguard.evaluate.pairs import Pairs
-from flipguard.evaluate.permutation import stream
+from flipguard.evaluate.permutation import size, stream
 from flipguard.evaluate.urn import Drawn, Urn
 
 Measure = Literal["mean", "mean_flip", "median", "p90"]
@@ -57,25 +57,22 @@ def depth(pairs: Iterable[Pair], margin: float, alpha: float = 0.05, seed: int =
     """
     table = Pairs.of(pairs)
     valid = list(map("invalid".__ne__, table.outcomes))
-    old, new = (
-        [score for score in compress(side.scores, valid) if score is not None] for side in (table.old, table.new)
-    )
-    if not old or not new or not math.isfinite(sum(map(abs, chain(old, new)))):
+    old, new = graded(table)
+    if not old or not math.isfinite(size(old) + size(new)):
         return None
     worst, rng = max(0.0, max(old) - min(new) - margin), stream(seed, "severity")
     if table.independent():
-        alone = [fall for _, fall in flips(table, margin) if fall is not None]
+        alone = table.drops(margin)
         return _bounded(alone, _drawn_alone(alone, sum(valid), rng), sum(valid), worst, alpha)
     clusters = _clusters(table, valid, margin)
-    together = list(chain.from_iterable(drops for _, drops in clusters))
-    return _bounded(together, _drawn_together(_fewer(clusters), rng), sum(valid), worst, alpha)
+    return _bounded(table.drops(margin), _drawn_together(_fewer(clusters), rng), sum(valid), worst, alpha)
 
 
 def _clusters(table: Pairs, valid: Sequence[bool], margin: float) -> list[Cluster]:
     """The clusters with valid pairs."""
     groups, drops = table.groups(), dict[Hashable, tuple[float, ...]]()
     sizes = Counter(compress(groups, valid))
-    for row, fall in flips(table, margin):
+    for row, fall in table.falls(margin):
         if fall is not None:
             drops[groups[row]] = (*drops.get(groups[row], ()), fall)
     return [(size, drops.get(group, ())) for group, size in sizes.items()]
@@ -121,7 +118,7 @@ def _bounded(seen: Sequence[float], resamples: Iterable[Resampled], n: int, wors
         for values, more in ((below, 0), (above, added)):
             for name, value in _measured(drops, total, more, worst).items():
                 values[name].append(value)
-    found = _measured(Drawn.of(sorted(seen)), n, 0, worst)
+    found = _measured(Drawn.of(seen), n, 0, worst)
     return Depth({name: _around(value, below[name], above[name], alpha) for name, value in found.items()}, worst, draws)
 
 

@@ -54,7 +54,7 @@ def grades(block: Block, metric: Metric) -> tuple[list[float | None], list[str |
     if block.names.isdisjoint(_TROUBLE) or (
         _only(_values(block, "error"), _NONE) and "error" not in finish_reasons(block)
     ):
-        if metric == "score" and _only(values, float) and all(map(math.isfinite, values)):
+        if metric == "score" and _only(values, float) and math.isfinite(sum(values)):
             return values, [None] * len(block.rows)
         if metric == "correct" and _only(values, bool):
             return list(map(float, values)), [None] * len(block.rows)
@@ -91,13 +91,20 @@ def categories(block: Block) -> list[tuple[str, ...]]:
     """The slices the rows belong to."""
     values = _values(block, "category")
     if _only(values, str):
-        return list(map(_named, values))
+        return list(map(_NAMED.__getitem__, values))
     return [()] * len(block.rows) if _only(values, _NONE) else [_same(categories_of(row)) for row in block.rows]
 
 
-@lru_cache(NAMES)
-def _named(category: str) -> tuple[str, ...]:
-    return _same((category,))
+class _Named(dict[str, tuple[str, ...]]):
+    """Each category by itself, the same ones as the same object."""
+
+    def __missing__(self, name: str) -> tuple[str, ...]:
+        if len(self) >= NAMES:
+            self.clear()
+        return self.setdefault(name, _same((name,)))
+
+
+_NAMED: Final = _Named()
 
 
 @lru_cache(NAMES)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 
 from flipguard.errors import DataError
-from flipguard.evaluate.change import flips
 from flipguard.evaluate.columns import Columns
 from flipguard.evaluate.comparison import Result
 from flipguard.evaluate.pairs import Pairs
-from flipguard.evaluate.texts import StoredTexts
+from flipguard.evaluate.picks import pick
+from flipguard.evaluate.texts import StoredTexts, taken
 from flipguard.evaluate.workers import Worker, processors
 from flipguard.files import temporary_beside, to_json
 from flipguard.records import Row
 
 NAME = "flips.jsonl"
+BLOCK = 1 << 20  # bytes written at once
 MANY = 10_000  # flips; fewer are written before another process has started
 
 
@@ -38,13 +39,12 @@ class Draft:
         Raises:
             DataError: the folder cannot be written to.
         """
-        rows = pairs.where("negative_flip")
-        sides = (pairs.old.completions, pairs.new.completions)
-        if len(rows) < MANY or processors() < 2 or not all(isinstance(texts, StoredTexts) for texts in sides):
+        stored = all(isinstance(side.completions, StoredTexts) for side in (pairs.old, pairs.new))
+        if not stored or processors() < 2 or len(pairs.falls(margin)) < MANY:
             return None
         handle, temporary = temporary_beside(folder / NAME)
         os.close(handle)
-        draft = cls(temporary, Worker(write_flips, temporary, folder / NAME, pairs.take(rows), margin))
+        draft = cls(temporary, Worker(write_flips, temporary, folder / NAME, _Flips(pairs), margin))
         weakref.finalize(draft, _discard, draft.worker.stop, temporary)
         return draft
 
@@ -63,11 +63,21 @@ def _discard(stop: Callable[[], None], temporary: Path) -> None:
     temporary.unlink(missing_ok=True)
 
 
-def write_flips(temporary: Path, path: Path, pairs: Pairs, margin: float) -> None:
-    """Write the negative flips of `pairs` to `temporary`, a file that is to become `path`."""
+@dataclass(frozen=True, slots=True)
+class _Flips:
+    """Pairs of which, where they must be sent to another process, the negative flips alone are sent."""
+
+    pairs: Pairs
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _Flips, (self.pairs.take(self.pairs.where("negative_flip")),)
+
+
+def write_flips(temporary: Path, path: Path, of: _Flips, margin: float) -> None:
+    """Write the negative flips among pairs to `temporary`, a file that is to become `path`."""
     try:
-        with temporary.open("wb") as file:
-            file.writelines(lines(_rows(pairs, margin)))
+        with temporary.open("wb", buffering=BLOCK) as file:
+            file.writelines(lines(_rows(of.pairs, margin)))
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
@@ -85,26 +95,30 @@ def flip_rows(result: Result) -> Iterator[Row]:
 
 
 def _rows(pairs: Pairs, margin: float) -> Iterator[Row]:
-    worst = sorted(flips(pairs, margin), key=lambda flip: -(flip[1] or 0.0))
-    return (_row(pairs, row, fall) for row, fall in worst)
+    worst = sorted(pairs.falls(margin), key=lambda flip: -(flip[1] or 0.0))
+    rows = [row for row, _ in worst]
+    told = (pairs.changes(), pairs.categories, pairs.clusters, pairs.verdicts or [()] * len(pairs))
+    changes, names, clusters, verdicts = (pick(column, rows) for column in told)
+    sides = pairs.prompts(rows), _sides(pairs.old, rows), _sides(pairs.new, rows)
+    columns = zip(pairs.old.order.take(rows), worst, changes, names, clusters, verdicts, *sides, strict=True)
+    for (identifier, sample), (_, fall), change, categories, cluster, said, prompt, old, new in columns:
+        yield {
+            "id": identifier,
+            "repeat": sample,
+            "severity": fall,
+            "change": change,
+            "prompt": prompt,
+            "category": list(categories),
+            "cluster": cluster,
+            "old": old,
+            "new": new,
+            "verdicts": list(said),
+        }
 
 
-def _row(pairs: Pairs, row: int, severity: float | None) -> Row:
-    identifier, repeat = pairs.old.order[row]
-    return {
-        "id": identifier,
-        "repeat": repeat,
-        "severity": severity,
-        "change": pairs.changes()[row],
-        "prompt": pairs.prompt(row),
-        "category": list(pairs.categories[row]),
-        "cluster": pairs.clusters[row],
-        "old": _side(pairs.old, row),
-        "new": _side(pairs.new, row),
-        "verdicts": list(pairs.verdicts[row]) if pairs.verdicts else [],
-    }
-
-
-def _side(answers: Columns, row: int) -> Row:
-    told = {"score": answers.scores[row], "completion": answers.completions[row]}
-    return {**told, "reason": answers.rationales[row]} if answers.rationales else told
+def _sides(answers: Columns, rows: Sequence[int]) -> Iterator[Row]:
+    told = zip(pick(answers.scores, rows), taken(answers.completions, rows), strict=True)
+    if not answers.rationales:
+        return ({"score": score, "completion": completion} for score, completion in told)
+    graded = zip(told, taken(answers.rationales, rows), strict=True)
+    return ({"score": score, "completion": text, "reason": reason} for (score, text), reason in graded)

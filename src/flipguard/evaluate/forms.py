@@ -5,9 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import compress
-from operator import is_, not_, or_
+from operator import or_
 from typing import Final
 from zlib import crc32
 
@@ -15,7 +13,6 @@ import orjson
 
 from flipguard.evaluate.refusing import refuses
 from flipguard.evaluate.texts import encoded
-from flipguard.evaluate.wordcount import words
 
 # Marks of one answer, the bits of a byte. An answer that failed has none: it has no form.
 TOLD: Final = 1  # its text is known
@@ -31,9 +28,9 @@ NO_TEXT: Final = -1
 
 @dataclass(slots=True)
 class Forms:
-    """The forms of many answers: words and marks of each, and the fingerprint of its text."""
+    """The forms of many answers: length and marks of each, and the fingerprint of its text."""
 
-    words: array[int]
+    lengths: array[int]
     marks: bytearray
     prints: array[int]
 
@@ -44,7 +41,7 @@ class Forms:
 
     def extend(self, other: Forms) -> None:
         """Append those of further answers."""
-        self.words.extend(other.words)
+        self.lengths.extend(other.lengths)
         self.marks.extend(other.marks)
         self.prints.extend(other.prints)
 
@@ -52,7 +49,7 @@ class Forms:
         """Those of the answers number `rows`."""
         numbers = list(rows)
         return Forms(
-            array("I", [self.words[row] for row in numbers]),
+            array("I", [self.lengths[row] for row in numbers]),
             bytearray([self.marks[row] for row in numbers]),
             array("q", [self.prints[row] for row in numbers]),
         )
@@ -70,18 +67,18 @@ def measured(
     if many:
         from flipguard.evaluate import vectors
 
-        counts, noticed = vectors.count_words(bodies), vectors.noticed(told, bodies)
+        seen = vectors.noticed(told, bodies)
     else:
-        counts, noticed = list(map(words, told)), list(range(len(told)))
-    marks, prints = _marked(told, counts, noticed), _printed(bodies)
+        seen = list(range(len(told)))
+    lengths, marks, prints = list(map(len, told)), _marked(told, seen), _printed(bodies)
     if len(told) < len(texts):
-        counts, marks = _spread(counts, texts, 0), _spread(marks, texts, 0)
+        lengths, marks = _spread(lengths, texts, 0), _spread(marks, texts, 0)
         prints = _spread(prints, texts, NO_TEXT)
-    if not all(map(_absent, reasons)):
+    if reasons.count(None) < len(reasons):
         marks = list(map(or_, marks, map(_ended, reasons)))
-    if not all(map(_absent, errors)):
+    if errors.count(None) < len(errors):
         marks = [mark if error is None else 0 for mark, error in zip(marks, errors, strict=True)]
-    return Forms(array("I", counts), bytearray(marks), array("q", prints))
+    return Forms(array("I", lengths), bytearray(marks), array("q", prints))
 
 
 def fingerprints(texts: Sequence[str | None]) -> Sequence[int]:
@@ -94,7 +91,7 @@ def fingerprints(texts: Sequence[str | None]) -> Sequence[int]:
 
 
 def _printed(bodies: Sequence[bytes]) -> list[int]:
-    return list(map(or_, map((1 << 32).__mul__, map(len, bodies)), map(crc32, bodies)))
+    return list(map(crc32, bodies))
 
 
 def _spread(values: Sequence[int], texts: Sequence[str | None], absent: int) -> list[int]:
@@ -103,20 +100,14 @@ def _spread(values: Sequence[int], texts: Sequence[str | None], absent: int) -> 
     return [absent if text is None else next(following) for text in texts]
 
 
-def _marked(texts: Sequence[str], counts: Sequence[int], noticed: Iterable[int]) -> list[int]:
-    """The marks that follow from the texts alone; only those `noticed` can have any but TOLD and EMPTY."""
+def _marked(texts: Sequence[str], noticed: Iterable[int]) -> list[int]:
+    """The marks that follow from the texts alone; only those `noticed` can have any but TOLD."""
     marks = [TOLD] * len(texts)
     for row in noticed:
-        text = texts[row]
+        text, first = texts[row], texts[row].lstrip()[:1]
         code, refusing = CODE * ("```" in text), REFUSES * refuses(text)
-        marks[row] |= code | refusing | JSON * (text.lstrip()[:1] in ("{", "[") and _is_json(text))
-    for row in compress(range(len(texts)), map(not_, counts)):
-        if not texts[row].strip():
-            marks[row] = TOLD | EMPTY
+        marks[row] |= code | refusing | JSON * (first in ("{", "[") and _is_json(text)) | EMPTY * (not first)
     return marks
-
-
-_absent = partial(is_, None)
 
 
 def _ended(reason: str | None) -> int:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import compress
-from operator import eq
 
+from flipguard.evaluate.columns import same_texts
 from flipguard.evaluate.comparison import Pair, Proportion
-from flipguard.evaluate.forms import NO_TEXT
 from flipguard.evaluate.pairs import Pairs
 from flipguard.evaluate.stats import proportion
 from flipguard.records import Verdict
@@ -32,8 +30,8 @@ def health(pairs: Iterable[Pair], alpha: float = 0.05) -> Health | None:
     identical, retest = _Count(), _Count()
     prints = (table.old.forms().prints, table.new.forms().prints)
     scores = (table.old.scores, table.new.scores)
-    for row, printed in compress(enumerate(prints[0]), map(eq, *prints)):
-        if printed == NO_TEXT or table.outcomes[row] == "invalid":
+    for row in same_texts(*prints):
+        if table.outcomes[row] == "invalid":
             continue
         differ = _decided(table.verdicts[row]) if table.verdicts else scores[0][row] != scores[1][row]
         if not differ or table.old.completions[row] == table.new.completions[row]:  # texts are read where that decides

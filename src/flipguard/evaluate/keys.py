@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
+from flipguard.evaluate.picks import pick
 from flipguard.evaluate.runs import Key
 from flipguard.records import RowId
 
@@ -14,12 +15,13 @@ _END = "\n"
 class Keys(Sequence[Key]):
     """Id and repeat of each answer, in their order; where every repeat is 0, `repeats` is empty."""
 
-    __slots__ = ("ids", "repeats")
+    __slots__ = ("_each_once", "ids", "repeats")
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, ids: Sequence[RowId], repeats: Sequence[int] = ()) -> None:
         self.ids = ids
         self.repeats = repeats if any(repeats) else ()
+        self._each_once: bool | None = None
 
     @classmethod
     def of(cls, keys: Iterable[Key]) -> Keys:
@@ -49,20 +51,23 @@ class Keys(Sequence[Key]):
 
     def take(self, rows: Sequence[int]) -> Keys:
         """The keys number `rows`."""
-        ids, repeats = self.ids, self.repeats
-        return Keys([ids[row] for row in rows], [repeats[row] for row in rows] if repeats else ())
+        return Keys(pick(self.ids, rows), pick(self.repeats, rows) if self.repeats else ())
 
     def each_once(self) -> bool:
         """Whether no key comes twice."""
-        return len(set(self if self.repeats else self.ids)) == len(self)
+        if self._each_once is None:
+            self._each_once = len(set(self if self.repeats else self.ids)) == len(self)
+        return self._each_once
 
     def __reduce__(self) -> tuple[object, ...]:
         """Texts as one: a million of them are sent to another process ten times as fast."""
         together = _END.join(self.ids) if set(map(type, self.ids)) == {str} else ""  # type: ignore[arg-type]
         if not self.ids or together.count(_END) != len(self.ids) - 1:
-            return Keys, (self.ids, self.repeats)
-        return _split, (together, self.repeats)
+            return _again, (self.ids, self.repeats, self._each_once)
+        return _again, (together, self.repeats, self._each_once)
 
 
-def _split(together: str, repeats: Sequence[int]) -> Keys:
-    return Keys(together.split(_END), repeats)
+def _again(ids: Sequence[RowId] | str, repeats: Sequence[int], each_once: bool | None) -> Keys:  # noqa: FBT001 - pickled
+    keys = Keys(ids.split(_END) if isinstance(ids, str) else ids, repeats)
+    keys._each_once = each_once  # noqa: SLF001 - one of ours
+    return keys

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, compress
+from operator import is_not, sub
 from typing import TypeVar, overload
 
-from flipguard.evaluate.columns import Columns, pick
+from flipguard.evaluate.columns import MANY, Columns
 from flipguard.evaluate.comparison import Outcome, Pair
+from flipguard.evaluate.outcomes import drop
+from flipguard.evaluate.picks import pick
 from flipguard.evaluate.runs import Entry
+from flipguard.evaluate.texts import taken
 from flipguard.records import RowId, Verdict
 
 Item = TypeVar("Item")
+
+
+_is_given = partial(is_not, None)
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +46,9 @@ class Pairs(Sequence[Pair]):
     verdicts: Sequence[tuple[Verdict, ...]] = ()
     _groups: Sequence[int] = ()
     _changes: Sequence[float | None] = ()
+    _drops: tuple[float, Sequence[float]] | None = None
+    _where: dict[Outcome, Sequence[int]] = field(default_factory=dict)
+    _falls: tuple[float, Sequence[tuple[int, float | None]]] | None = None
 
     @classmethod
     def of(cls, pairs: Iterable[Pair]) -> Pairs:
@@ -74,16 +86,16 @@ class Pairs(Sequence[Pair]):
             old=self.old.answer(row),
             new=self.new.answer(row),
             outcome=self.outcomes[row],
-            prompt=self.prompt(row),
+            prompt=next(self.prompts([row])),
             categories=self.categories[row],
             cluster=self.clusters[row],
             verdicts=self.verdicts[row] if self.verdicts else (),
         )
 
-    def prompt(self, row: int) -> str | None:
-        """What was asked in pair number `row`, by the old run where it tells."""
-        prompt = self.old.prompts[row]
-        return self.new.prompts[row] if prompt is None else prompt
+    def prompts(self, rows: Sequence[int]) -> Iterator[str | None]:
+        """What was asked in the pairs number `rows`, by the old run where it tells."""
+        told = zip(rows, taken(self.old.prompts, rows), strict=True)
+        return (self.new.prompts[row] if prompt is None else prompt for row, prompt in told)
 
     def ids(self) -> Iterator[RowId]:
         """The id of each pair."""
@@ -92,10 +104,11 @@ class Pairs(Sequence[Pair]):
     def groups(self) -> Sequence[int]:
         """What each pair belongs to, by number: its cluster, or else its prompt, whose repeats belong together."""
         if len(self._groups) != len(self):
-            names = list(self.ids())
-            if len(set(names)) == len(names) and not any(cluster is not None for cluster in self.clusters):
-                self._groups = range(len(names))
+            alone = not any(map(_is_given, self.clusters))
+            if alone and not self.old.order.repeats and self.old.order.each_once():
+                self._groups = range(len(self))
                 return self._groups
+            names = self.old.order.ids
             numbers: dict[Hashable, int] = {}
             named = zip(names, self.clusters, strict=True)
             keys = (("id", name) if cluster is None else ("cluster", cluster) for name, cluster in named)
@@ -109,13 +122,44 @@ class Pairs(Sequence[Pair]):
     def changes(self) -> Sequence[float | None]:
         """New score minus old one of each pair, None where either is missing."""
         if len(self._changes) != len(self):
-            both = zip(self.old.scores, self.new.scores, strict=True)
-            self._changes = [None if before is None or after is None else after - before for before, after in both]
+            old, new = self.old.scores, self.new.scores
+            if isinstance(old, array) and isinstance(new, array):
+                self._changes = array("d", map(sub, new, old))
+            else:
+                both = zip(old, new, strict=True)
+                self._changes = [None if before is None or after is None else after - before for before, after in both]
         return self._changes
 
-    def where(self, outcome: Outcome) -> list[int]:
+    def falls(self, margin: float) -> Sequence[tuple[int, float | None]]:
+        """Each negative flip: its number, and how far the score fell beyond the margin, None without scores."""
+        if self._falls is None or self._falls[0] != margin:
+            rows = self.where("negative_flip")
+            self._falls = margin, list(zip(rows, self._dropped(rows, margin), strict=True))
+        return self._falls[1]
+
+    def _dropped(self, rows: Sequence[int], margin: float) -> Sequence[float | None]:
+        old, new = pick(self.old.scores, rows), pick(self.new.scores, rows)
+        if len(rows) >= MANY and isinstance(old, array) and isinstance(new, array):
+            from flipguard.evaluate.many import all_dropped
+
+            return all_dropped(old, new, margin)
+        return [drop(before, after, margin) for before, after in zip(old, new, strict=True)]
+
+    def drops(self, margin: float) -> Sequence[float]:
+        """How far scores fell beyond the margin, in ascending order."""
+        if self._drops is None or self._drops[0] != margin:
+            self._drops = margin, sorted(fall for _, fall in self.falls(margin) if fall is not None)
+        return self._drops[1]
+
+    def all_valid(self) -> bool:
+        """Whether every pair could be graded."""
+        return "invalid" not in self.outcomes
+
+    def where(self, outcome: Outcome) -> Sequence[int]:
         """The numbers of the pairs of which this became."""
-        return list(compress(range(len(self)), map(outcome.__eq__, self.outcomes)))
+        if outcome not in self._where:
+            self._where[outcome] = list(compress(range(len(self)), map(outcome.__eq__, self.outcomes)))
+        return self._where[outcome]
 
     def take(self, rows: Sequence[int]) -> Pairs:
         """The pairs number `rows`, with nothing that was measured on their texts."""
@@ -177,6 +221,8 @@ class Part(Collection[Pair]):
 
     def valid(self) -> Part:
         """Those that could be graded."""
+        if self.table.all_valid():
+            return self
         return self.where(map("invalid".__ne__, self.outcomes()))
 
     def of_outcome(self, wanted: Outcome) -> Part:
@@ -192,7 +238,10 @@ class Part(Collection[Pair]):
         for names, rows in alike.items():
             for name in names:
                 found.setdefault(name, []).append(rows)
-        return {name: Part(self.table, sorted(chain.from_iterable(parts))) for name, parts in found.items()}
+        return {
+            name: Part(self.table, parts[0] if len(parts) == 1 else sorted(chain(*parts)))
+            for name, parts in found.items()
+        }
 
     def _values(self, column: Sequence[Item]) -> Sequence[Item]:
         return column if self.rows == range(len(self.table)) else pick(column, self.rows)

@@ -10,13 +10,14 @@ from heapq import nlargest
 from operator import add, mul
 from random import Random
 
+from flipguard.evaluate.columns import MANY
 from flipguard.evaluate.stats import at_most
 
 _LOG_2 = math.log(2.0)
 DRAWS = 1_999  # p-values of a simulation go down to 1 / 2,000
 STEPS = 2_000_000  # additions that an exact distribution of sums may take
 EXACT = 26  # up to here all 2**n signs are counted
-MANY = 8_192  # signs drawn one by one
+MOST = 8_192  # signs drawn one by one
 BLOCK = 8  # changes whose signs are drawn together, as one byte
 ROUNDING = 1e-12  # relative to the sum of all sizes: sums this close are the same sum in another order
 
@@ -49,21 +50,37 @@ def sign_flip(changes: Sequence[float], rng: Random, draws: int = DRAWS) -> tupl
     >>> sign_flip([1.0] * 6, Random(0))
     (0.03125, 0)
     """
-    moved = [change for change in changes if change]
-    seen = abs(sum(moved)) - ROUNDING * sum(map(abs, moved))
+    moved = changes if all(changes) else [change for change in changes if change]
+    seen = abs(sum(moved)) - ROUNDING * size(moved)
     if seen <= 0.0:
         return 1.0, 0
     if len(moved) <= EXACT:
         return 2.0 * _share_at_least(seen, moved), 0
-    largest, rest = moved, 0.0
-    if len(moved) > MANY:
-        largest = nlargest(MANY, map(abs, moved))
-        rest = _spread(moved, largest)
+    largest, rest = (moved, 0.0) if len(moved) <= MOST else _largest(moved)
     totals = _drawn(largest, rng, draws)
     if rest:
         totals = [total + rng.gauss(0.0, rest) for total in totals]
     larger = sum(abs(total) >= seen for total in totals)
     return (1 + larger) / (1 + draws), draws
+
+
+def size(values: Sequence[float]) -> float:
+    """The sum of all sizes; infinite or NaN where one is."""
+    if len(values) < MANY:
+        return sum(map(abs, values))
+    from flipguard.evaluate.many import size
+
+    return size(values)
+
+
+def _largest(changes: Sequence[float]) -> tuple[list[float], float]:
+    """The sizes of the largest changes, and the standard deviation of the sum of the others under random signs."""
+    if len(changes) >= MANY:
+        from flipguard.evaluate.many import largest
+
+        return largest(changes, MOST)
+    found = nlargest(MOST, map(abs, changes))
+    return found, _spread(changes, found)
 
 
 def _spread(changes: Sequence[float], largest: Sequence[float]) -> float:
@@ -119,9 +136,19 @@ def _signed_sums(changes: Sequence[float]) -> list[float]:
 
 def _drawn(changes: Sequence[float], rng: Random, draws: int) -> list[float]:
     """Sums under random signs: a byte chooses among the 256 signed sums of eight changes."""
+    if len(changes) >= MOST:
+        from flipguard.evaluate.many import added
+
+        tables = (_table(changes[start : start + BLOCK]) for start in range(0, len(changes), BLOCK))
+        return added((table, rng.randbytes(draws)) for table in tables)
     totals = [0.0] * draws
     for start in range(0, len(changes), BLOCK):
-        table = _signed_sums(changes[start : start + BLOCK])
-        table *= 2**BLOCK // len(table)
+        table = _table(changes[start : start + BLOCK])
         totals = list(map(add, totals, map(table.__getitem__, rng.randbytes(draws))))
     return totals
+
+
+def _table(changes: Sequence[float]) -> list[float]:
+    """The signed sum that each byte chooses."""
+    sums = _signed_sums(changes)
+    return sums * ((1 << BLOCK) // len(sums))

@@ -6,7 +6,7 @@ cannot be read there is read here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -27,8 +27,8 @@ from flipguard.files import is_plain, parse_line, reading
 from flipguard.records import Row
 
 SMALLEST = 1 << 25  # bytes; a smaller piece is not worth a process
-BLOCK = 1 << 20  # bytes read at once
-BATCH = 512  # rows taken at once
+BLOCK = 1 << 19  # bytes read at once
+BATCH = 1_024  # rows taken at once
 
 Taker = Callable[[Sequence[Row], Sequence[int], Sequence[int]], dict[str, Rows]]  # rows, lines, places to rows by group
 
@@ -141,8 +141,7 @@ def read_piece(piece: Piece) -> Found:
     found, at = Found(), piece.start
     with piece.path.open("rb", buffering=BLOCK) as file, reading(piece.path):
         file.seek(at)
-        blocks = map(BytesIO, _blocks(file, piece.stop - at))
-        for lines in chain.from_iterable(batched(block.readlines(), piece.together) for block in blocks):
+        for lines in chain.from_iterable(_parted(block, piece.together) for block in _blocks(file, piece.stop - at)):
             _take_lines(piece, found, lines, at)
             at += sum(map(len, lines))
             if found.fault is not None or len(found.bad) > piece.most:
@@ -151,18 +150,21 @@ def read_piece(piece: Piece) -> Found:
     return found
 
 
-def _blocks(file: BinaryIO, left: int) -> Iterator[bytes]:
+def _blocks(file: BinaryIO, left: int) -> Iterator[list[bytes]]:
     """The next `left` bytes of `file` as whole lines, many at a time; the last line is read to its end."""
     rest = b""
     while left > 0 and len(rest) <= files.LONGEST_LINE and (read := file.read(min(left, max(BLOCK, len(rest))))):
         left -= len(read)
-        end = read.rfind(b"\n") + 1
-        if end:
-            yield rest + read[:end]
-            rest = b""
-        rest += read[end:]
+        lines = BytesIO(read).readlines()
+        lines[0] = rest + lines[0]
+        rest = b"" if lines[-1].endswith(b"\n") else lines.pop()
+        yield lines
     if rest:
-        yield rest + file.readline(max(0, files.LONGEST_LINE + 1 - len(rest)))
+        yield [rest + file.readline(max(0, files.LONGEST_LINE + 1 - len(rest)))]
+
+
+def _parted(lines: list[bytes], most: int) -> Iterable[Sequence[bytes]]:
+    return ([lines] if lines else []) if len(lines) <= most else batched(lines, most)
 
 
 def _take_lines(piece: Piece, found: Found, lines: Sequence[bytes], at: int) -> None:
@@ -173,7 +175,8 @@ def _take_lines(piece: Piece, found: Found, lines: Sequence[bytes], at: int) -> 
         found.fault = first + whole, f"is longer than {files.LONGEST_LINE:,} bytes."
         lines = lines[:whole]
     found.lines += len(lines)
-    numbers, places = list(range(first, found.lines + 1)), list(accumulate(lengths[: len(lines)], initial=at))[:-1]
+    numbers: Sequence[int] = range(first, found.lines + 1)
+    places = list(accumulate(lengths[: len(lines)], initial=at))[:-1]
     rows = _quickly(lines)
     if rows is None:
         maybe = _carefully(piece.path, lines, found, at)

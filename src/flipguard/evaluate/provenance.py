@@ -18,6 +18,7 @@ from flipguard.evaluate.align import Aligned
 from flipguard.evaluate.comparison import Comparison, Coverage
 from flipguard.evaluate.intake import BadLines
 from flipguard.evaluate.runs import Judged, Run
+from flipguard.evaluate.workers import COMPUTES
 
 SHOWN_BAD_LINES = 20
 BLOCK = 1 << 22  # bytes hashed at once
@@ -93,21 +94,28 @@ def file_input(path: Path, format_name: str, rows: int) -> dict[str, Any]:
 class Hashes:
     """The hashes of large files, computed beside other work; what cannot be read there is left to who needs it."""
 
-    def __init__(self, runs: Iterable[Run | Judged]) -> None:
-        self._paths = [path for run in runs for path in run.files if path.is_file()]
+    def __init__(self) -> None:
         self._sums: dict[Path, str] = {}
-        self._thread = Thread(target=self._hash, daemon=True)
-        self._thread.start()
+        self._threads: dict[tuple[Path, ...], Thread] = {}
+
+    def begin(self, run: Run | Judged) -> None:
+        """Begin to compute those of the files of a run, unless that was begun before."""
+        paths = tuple(run.files)
+        if paths not in self._threads:
+            self._threads[paths] = Thread(target=self._hash, args=(paths,), name=COMPUTES, daemon=True)
+            self._threads[paths].start()
 
     def found(self) -> dict[Path, str]:
         """The hash of each file, when all are there."""
-        self._thread.join()
+        for thread in self._threads.values():
+            thread.join()
         return self._sums
 
-    def _hash(self) -> None:
-        for path in self._paths:
+    def _hash(self, paths: Iterable[Path]) -> None:
+        for path in paths:
             with suppress(OSError):
-                self._sums[path] = _sha256(path)
+                if path.is_file():
+                    self._sums[path] = _sha256(path)
 
 
 def _sha256(path: Path) -> str:

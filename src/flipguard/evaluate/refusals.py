@@ -70,7 +70,8 @@ def count(pairs: Iterable[Pair], detector: str | None = None, *, how: Sampling =
     """
     table = Pairs.of(pairs)
     kinds = _kinds(table) if detector is None else _kinds_by(_foreign(detector), table)
-    known = table.part(compress(range(len(kinds)), map(UNKNOWN.__ne__, kinds)))
+    every = range(len(kinds))
+    known = Part(table, list(compress(every, map(UNKNOWN.__ne__, kinds))) if UNKNOWN in kinds else every)
     if not known:
         return None
     now, no_more = (table.part(compress(range(len(kinds)), map(wanted.__eq__, kinds))) for wanted in (NOW, NO_MORE))
@@ -84,7 +85,7 @@ def count(pairs: Iterable[Pair], detector: str | None = None, *, how: Sampling =
         answers_now=how.share(no_more, known, "answers now"),
         p_value=p_value,
         test=test,
-        slices=tuple(_slices(known, kinds, how)),
+        slices=tuple(_slices(known, now, no_more, how)),
         refuses_now_ids=tuple(pair.id for pair in now.first(EXAMPLES)),
         answers_now_ids=tuple(pair.id for pair in no_more.first(EXAMPLES)),
     )
@@ -118,8 +119,7 @@ def _kind_by(detector: Detector, old: Answer, new: Answer) -> int:
     return NEITHER + before * NO_MORE + after * NOW
 
 
-def _slices(known: Part, kinds: bytes, how: Sampling) -> Iterator[RefusalSlice]:
-    now, no_more = (known.where(map(wanted.__eq__, map(kinds.__getitem__, known.rows))) for wanted in (NOW, NO_MORE))
+def _slices(known: Part, now: Part, no_more: Part, how: Sampling) -> Iterator[RefusalSlice]:
     refusing, answering, none = now.by_category(), no_more.by_category(), known.table.part(())
     for name, part in sorted(known.by_category().items()):
         share = how.share(refusing.get(name, none), part, f"refuses now in {name}")

@@ -43,7 +43,8 @@ def write_results(folder: Path, result: Result) -> list[Path]:
 
 def _data(folder: Path, whole: bytes, result: Result) -> Iterator[tuple[Path, Iterable[bytes] | Path]]:
     yield folder / "comparison.json", [whole]
-    yield folder / FLIPS, result.draft.finished() if result.draft else lines(flip_rows(result))
+    begun = result.draft is not None and result.draft.temporary.parent == folder
+    yield folder / FLIPS, result.draft.finished() if result.draft and begun else lines(flip_rows(result))
 
 
 def _refuse_inputs(folder: Path, result: Result) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from flipguard.errors import DataError, shown
 from flipguard.evaluate import fieldcolumns
-from flipguard.evaluate.columns import Columns
+from flipguard.evaluate.columns import Columns, packed
 from flipguard.evaluate.fieldcolumns import Block
 from flipguard.evaluate.fields import completion_of, prompt_of, reference_of
 from flipguard.evaluate.forms import Forms, fingerprints, measured
@@ -18,7 +18,7 @@ from flipguard.evaluate.keys import Keys
 from flipguard.evaluate.runs import Metric
 from flipguard.evaluate.source import Source
 from flipguard.evaluate.texts import StoredRows, StoredTexts
-from flipguard.records import Row, RowId
+from flipguard.records import RowId
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Rows:
     clusters: list[str | None] = field(default_factory=list)
     asked: array[int] = field(default_factory=lambda: array("q"))
     aims: array[int] = field(default_factory=lambda: array("q"))
-    words: array[int] = field(default_factory=lambda: array("I"))
+    lengths: array[int] = field(default_factory=lambda: array("I"))
     marks: bytearray = field(default_factory=bytearray)
     prints: array[int] = field(default_factory=lambda: array("q"))
     numbers: array[int] = field(default_factory=lambda: array("Q"))
@@ -49,24 +49,23 @@ class Rows:
     @classmethod
     def of(
         cls,
-        rows: Sequence[Row],
-        graded: Sequence[Row],
+        block: Block,
+        graded: Block,
         metric: Metric,
         numbers: Sequence[int],
         places: Sequence[int],
         *,
         many: bool = False,
     ) -> Rows:
-        """The columns of `rows`, whose grades stand in `graded`; without `places` their texts are kept.
+        """The columns of a block of rows, whose grades stand in `graded`; without `places` their texts are kept.
 
         Where they are a part of very `many`, their texts are looked at all at once.
 
         Raises:
             DataError: something is wrong with one of them.
         """
-        block = Block(rows)
         ids, repeats = fieldcolumns.keys(block)
-        scores, errors = fieldcolumns.grades(block if graded is rows else Block(graded), metric)
+        scores, errors = fieldcolumns.grades(graded, metric)
         completions, reasons = fieldcolumns.completions(block), fieldcolumns.finish_reasons(block)
         prompts, categories = fieldcolumns.prompts(block), fieldcolumns.categories(block)
         clusters, targets = fieldcolumns.clusters(block), fieldcolumns.references(block)
@@ -81,7 +80,7 @@ class Rows:
             clusters=clusters,
             asked=array("q", fingerprints(prompts)),
             aims=array("q", fingerprints(targets)),
-            words=forms.words,
+            lengths=forms.lengths,
             marks=forms.marks,
             prints=forms.prints,
             numbers=array("Q", numbers),
@@ -114,7 +113,7 @@ class Rows:
         stored = StoredRows(source.path) if self.places else None
         told = Columns(
             order=keys,
-            scores=self.scores,
+            scores=packed(self.scores),
             errors=self.errors,
             reasons=self.reasons,
             completions=StoredTexts(stored, self.places, completion_of) if stored else self.completions,
@@ -122,7 +121,7 @@ class Rows:
             categories=self.categories,
             clusters=self.clusters,
             targets=StoredTexts(stored, self.places, reference_of) if stored else self.targets,
-            measured=Forms(self.words, self.marks, self.prints),
+            measured=Forms(self.lengths, self.marks, self.prints),
             asked=self.asked,
             aims=self.aims,
         )

@@ -6,14 +6,16 @@ it stands beside the rates. Each shift is paired, and tested by the exact sign t
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import accumulate, compress
-from operator import gt, lt, mul
+from operator import and_, lt, mul
 
+from flipguard.evaluate.columns import MANY
 from flipguard.evaluate.comparison import Pair, Proportion, Test
 from flipguard.evaluate.forms import CODE, CUT, EMPTY, ENDED, JSON, TOLD
 from flipguard.evaluate.pairs import Pairs, Part
@@ -26,7 +28,7 @@ Marks = Counter[tuple[int, int]]  # how many pairs have these marks, before and 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Words per answer, old and new, over the `n` pairs with both answers.
+    """Characters per answer, old and new, over the `n` pairs with both answers.
 
     `p_value` is the two-sided sign test of longer against shorter. `nfr_longer` and `nfr_shorter` are the rates
     of negative flips among graded pairs whose new answer is longer or shorter: far apart, they point at the grader.
@@ -80,7 +82,7 @@ def measure(pairs: Iterable[Pair], how: Sampling = INDEPENDENT) -> Shifts | None
         how: how pairs were drawn.
     """
     table = Pairs.of(pairs)
-    counts = Counter(zip(table.old.forms().marks, table.new.forms().marks, strict=True))
+    counts = _marks(table)
     if not any(before & after & (TOLD | ENDED) for before, after in counts):
         return None
     kinds = [
@@ -96,11 +98,12 @@ def measure(pairs: Iterable[Pair], how: Sampling = INDEPENDENT) -> Shifts | None
 
 def _lengths(pairs: Pairs, how: Sampling) -> Lengths:
     before, after = pairs.old.forms(), pairs.new.forms()
-    told = [one & other & TOLD for one, other in zip(before.marks, after.marks, strict=True)]
-    old, new = Counter(compress(before.words, told)), Counter(compress(after.words, told))
-    more = compress(range(len(pairs)), map(mul, told, map(lt, before.words, after.words)))
-    less = compress(range(len(pairs)), map(mul, told, map(gt, before.words, after.words)))
-    longer, shorter = pairs.part(more), pairs.part(less)
+    told = bytes(map(and_, before.marks, after.marks)).translate(_TOLD)
+    old, new = _counted(before.lengths, told), _counted(after.lengths, told)
+    longer, shorter = (
+        pairs.part(_less(before.lengths, after.lengths, told)),
+        pairs.part(_less(after.lengths, before.lengths, told)),
+    )
     p_value, test = how.test(longer, shorter, "length")
     return Lengths(
         n=old.total(),
@@ -115,6 +118,36 @@ def _lengths(pairs: Pairs, how: Sampling) -> Lengths:
         nfr_longer=_nfr(longer, how, "longer"),
         nfr_shorter=_nfr(shorter, how, "shorter"),
     )
+
+
+_TOLD = bytes(bool(marks & TOLD) for marks in range(256))
+
+
+def _marks(pairs: Pairs) -> Marks:
+    before, after = pairs.old.forms().marks, pairs.new.forms().marks
+    if len(pairs) < MANY:
+        return Counter(zip(before, after, strict=True))
+    from flipguard.evaluate.many import pairs_counted
+
+    return pairs_counted(before, after)
+
+
+def _counted(lengths: array[int], told: bytes) -> Counter[int]:
+    """How many of the answers that are `told` have so many characters."""
+    if len(lengths) < MANY:
+        return Counter(compress(lengths, told))
+    from flipguard.evaluate.many import counted
+
+    return counted(lengths, told)
+
+
+def _less(one: array[int], other: array[int], told: bytes) -> Iterable[int]:
+    """The numbers of the pairs that are `told` and are shorter here than there."""
+    if len(told) < MANY:
+        return compress(range(len(told)), map(mul, told, map(lt, one, other)))
+    from flipguard.evaluate.many import less
+
+    return less(one, other, told)
 
 
 def _median(counts: Counter[int]) -> float:

@@ -27,19 +27,21 @@ class _Side:
     error: FlipGuardError | None
 
 
-def read_beside(old: Reader, new: Reader, intake: Intake) -> list[Named]:
+def read_beside(old: Reader, new: Reader, intake: Intake, told: Callable[[Run | Judged], None]) -> list[Named]:
     """Read the new side in a process of its own, with half of all that may be had.
 
     Args:
         old: reads the run of the model before, in this process.
         new: reads the run of the model after; it travels to the other process, and the run back.
         intake: how rows are taken; bad lines are counted over both sides, those of the old one first.
+        told: is told of the old run, which is mostly there first.
     """
     share = intake.processes // 2
     apart = replace(intake, bad=BadLines(intake.bad.limit), processes=share)
     worker = Worker(_read_side, new, apart)
     try:
         first = old(replace(intake, processes=intake.processes - share))
+        told(first[1])
         side = worker.result()
     finally:
         worker.stop()

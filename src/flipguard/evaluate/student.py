@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import repeat
 from operator import sub
 from statistics import NormalDist
 
+from flipguard.evaluate.columns import MANY
 from flipguard.evaluate.stats import root
 
 FEW = 200  # degrees of freedom up to which the distribution is summed; beyond, its expansion is as good
@@ -39,23 +41,35 @@ def t_quantile(share: float, freedom: int) -> float:
     )
 
 
-def mean_interval(sizes: Sequence[int], sums: Sequence[float], alpha: float) -> tuple[float, float] | None:
+def mean_interval(
+    sizes: Sequence[int] | None, sums: Sequence[float], mean: float, alpha: float
+) -> tuple[float, float] | None:
     """Student's interval (Biometrika 6, 1908) of the mean of all rows; None where the spread is unknown or infinite.
 
     The variance is taken between clusters (Liang & Zeger, Biometrika 73, 1986); without clusters that is the usual one.
 
     Args:
-        sizes: how many rows each cluster has.
+        sizes: how many rows each cluster has; None where each row is a cluster of its own.
         sums: the sum of each cluster's rows.
+        mean: of all rows.
         alpha: error of the interval.
     """
-    n, many = sum(sizes), len(sums)
+    n, many = len(sums) if sizes is None else sum(sizes), len(sums)
     if many < 2:
         return None
-    mean = math.fsum(sums) / n
-    spread = math.hypot(*map(sub, sums, map(mean.__mul__, sizes)))
+    spread = _spread(sums, mean) if sizes is None else math.hypot(*map(sub, sums, map(mean.__mul__, sizes)))
     half = t_quantile(1.0 - alpha / 2.0, many - 1) * math.sqrt(many / (many - 1)) * (spread / n)
     return (mean - half, mean + half) if math.isfinite(half) else None
+
+
+def _spread(values: Sequence[float], mean: float) -> float:
+    """The root of the summed squares of what differs from the mean."""
+    if len(values) >= MANY:
+        from flipguard.evaluate.many import spread
+
+        if math.isfinite(told := spread(values, mean)):
+            return told
+    return math.hypot(*map(sub, values, repeat(mean)))
 
 
 def _within(t: float, freedom: int) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import repeat
+from operator import eq
 
 from flipguard.evaluate.comparison import Outcome
 from flipguard.evaluate.pairs import Pairs
@@ -37,7 +39,7 @@ class Tally:
 def tally(pairs: Pairs) -> tuple[Tally, dict[str, Tally]]:
     """All pairs counted, and those of each category."""
     whole, slices = Tally(), dict[str, Tally]()
-    right = (score == 1.0 for score in pairs.old.scores)
+    right = map(eq, pairs.old.scores, repeat(1.0))
     for (outcome, was_right, names), count in Counter(
         zip(pairs.outcomes, right, pairs.categories, strict=True)
     ).items():

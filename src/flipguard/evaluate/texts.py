@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import mmap
 import os
-from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import overload
 
 import orjson
 
 from flipguard.errors import DataError
+from flipguard.evaluate.picks import pick
 from flipguard.records import Row
 
 Texts = Sequence[str | None]
 
 
 class StoredRows:
-    """The rows of a plain JSONL file by the place where they begin; the last one read is kept."""
+    """The rows of a plain JSONL file by the place where they begin; the `last` one read, at `last_at`, is kept."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._state = _state(path)
         self._map: mmap.mmap | None = None
-        self._last: tuple[int, Row] = (-1, {})
+        self.last_at = -1
+        self.last: Row = {}
 
     def __getstate__(self) -> dict[str, object]:
         """Of what was read, nothing travels to another process."""
-        return {**self.__dict__, "_map": None, "_last": (-1, {})}
+        return {**self.__dict__, "_map": None, "last_at": -1, "last": {}}
 
     def at(self, offset: int) -> Row:
         """The row whose line begins at `offset`.
@@ -36,9 +37,9 @@ class StoredRows:
         Raises:
             DataError: the file is not what it was when it was read first.
         """
-        if self._last[0] != offset:
-            self._last = offset, self._read(offset)
-        return self._last[1]
+        if self.last_at != offset:
+            self.last, self.last_at = self._read(offset), offset
+        return self.last
 
     def _read(self, offset: int) -> Row:
         if self._map is None:
@@ -48,13 +49,13 @@ class StoredRows:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._map.seek(offset)
         line = self._map.readline()  # several times as fast as to find its end
-        return orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))  # type: ignore[no-any-return]
+        return orjson.loads(line if offset else line.removeprefix(b"\xef\xbb\xbf"))  # type: ignore[no-any-return]
 
 
 class StoredTexts(Sequence[str | None]):
     """One text of each row, read when it is asked for."""
 
-    def __init__(self, rows: StoredRows, offsets: array[int], text_of: Callable[[Row], str | None]) -> None:
+    def __init__(self, rows: StoredRows, offsets: Sequence[int], text_of: Callable[[Row], str | None]) -> None:
         self._rows = rows
         self._offsets = offsets
         self._text_of = text_of
@@ -69,16 +70,22 @@ class StoredTexts(Sequence[str | None]):
     def __getitem__(self, index: int | slice) -> str | Texts | None:
         if isinstance(index, slice):
             return [self[row] for row in range(*index.indices(len(self)))]
-        return self._text_of(self._rows.at(self._offsets[index]))
+        offset, rows = self._offsets[index], self._rows
+        return self._text_of(rows.last if rows.last_at == offset else rows.at(offset))
 
-    def take(self, rows: Iterable[int]) -> StoredTexts:
+    def __iter__(self) -> Iterator[str | None]:
+        rows, text_of = self._rows, self._text_of
+        for offset in self._offsets:
+            yield text_of(rows.last if rows.last_at == offset else rows.at(offset))
+
+    def take(self, rows: Sequence[int]) -> StoredTexts:
         """The texts of the rows number `rows`."""
-        return StoredTexts(self._rows, array("Q", (self._offsets[row] for row in rows)), self._text_of)
+        return StoredTexts(self._rows, pick(self._offsets, rows), self._text_of)
 
 
-def taken(texts: Texts, rows: Iterable[int]) -> Texts:
-    """The texts of the rows number `rows`, read where they were not yet."""
-    return texts.take(rows) if isinstance(texts, StoredTexts) else [texts[row] for row in rows]
+def taken(texts: Texts, rows: Sequence[int]) -> Texts:
+    """The texts of the rows number `rows`, still to be read where they were not yet."""
+    return texts.take(rows) if isinstance(texts, StoredTexts) else pick(texts, rows)
 
 
 def encoded(texts: Sequence[str]) -> list[bytes]:

@@ -10,7 +10,8 @@ from random import Random
 from flipguard.evaluate.bootstrap import binomial
 
 FEW = 8_192  # numbers drawn one by one
-LARGEST = 256  # of more, those drawn one by one; the sum of the others is normal
+OF_MORE = 7_499  # numbers in whose time a draw of more is made
+LARGEST = 100  # of more, those drawn one by one; the sum of the others is normal
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Drawn:
 
 
 class Urn:
-    """Numbers to draw from.
+    """Numbers to draw from, in ascending order.
 
     Up to FEW are drawn one by one. Of more, each rank of a draw is drawn by itself, as uniform numbers have it (a beta
     distribution: David & Nagaraja, Order Statistics, 2003, section 2.1), which tells nothing of how two ranks of a draw
@@ -37,18 +38,18 @@ class Urn:
     beside those, so that their sum is normal to much less than the drawing errs.
     """
 
-    def __init__(self, numbers: Sequence[float], rng: Random) -> None:
-        self._ordered = sorted(numbers)
+    def __init__(self, ordered: Sequence[float], rng: Random) -> None:
+        self._ordered = ordered
         self._rng = rng
-        few = len(numbers) <= FEW
+        few = len(ordered) <= FEW
         self._small, self._large = (self._ordered[:-LARGEST], self._ordered[-LARGEST:]) if not few else ([], [])
         self._mean = math.fsum(self._small) / max(1, len(self._small))
         self._spread = math.dist(self._small, [self._mean] * len(self._small)) / math.sqrt(max(1, len(self._small)))
 
     @property
     def work(self) -> int:
-        """How many numbers one draw of them all takes."""
-        return len(self._large) or len(self._ordered)
+        """Roughly how many numbers one draw of them all takes, counting what ranks and counts take."""
+        return OF_MORE if self._small else len(self._ordered)
 
     def draw(self, many: int) -> Drawn:
         """Draw `many` numbers."""

@@ -203,7 +203,7 @@ def test_five_thousand_long_flips_stay_small_and_complete(make_scored, make_comp
 
 def test_what_is_left_out_is_counted(make_comparison):
     pairs = [Pair(index, 0, Answer(0.0), Answer(1.0), "positive_flip") for index in range(1_200)]
-    assert "200 of 1,200 positive flip pairs" in html.render(make_comparison(pairs), pairs)
+    assert "700 of 1,200 positive flip pairs" in html.render(make_comparison(pairs), pairs)
 
 
 def test_a_hostile_amount_of_quotes_stays_small(make_comparison):

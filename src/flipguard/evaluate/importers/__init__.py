@@ -14,6 +14,7 @@ Where a file holds several models, `FILE#MODEL` names one of them.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Protocol, cast
@@ -50,17 +51,28 @@ class Importer(Protocol):
 
 
 def read_runs(
-    old: Path, new: Path | None, intake: Intake, format_name: str | None = None
+    old: Path,
+    new: Path | None,
+    intake: Intake,
+    format_name: str | None = None,
+    told: Callable[[Run | Judged], None] = lambda _: None,
 ) -> list[tuple[str, Run | Judged]]:
     """Read what is compared: two runs, or one that holds both sides; each with the name of its format.
 
     Two parts of one file (`both.jsonl#a both.jsonl#b`) are one Judged where the file judges a against b.
+
+    Args:
+        old: the first file, or the only one.
+        new: the second.
+        intake: how rows are taken.
+        format_name: the format, where it is not to be found by looking.
+        told: is told of a run that is there while another is still being read.
     """
     if new is None:
         return [read(old, intake, format_name)]
     (path, part), (other, partner) = _split(old), _split(new)
     if part is None or partner is None or not _same(path, other):
-        runs = _read_both((path, part), (other, partner), intake, format_name)
+        runs = _read_both((path, part), (other, partner), intake, format_name, told)
     else:
         runs = [_read(Source.of(path, part=part, partner=partner), intake, format_name)]
         if isinstance(runs[0][1], Run):
@@ -97,7 +109,11 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _read_both(
-    old: tuple[Path, str | None], new: tuple[Path, str | None], intake: Intake, format_name: str | None
+    old: tuple[Path, str | None],
+    new: tuple[Path, str | None],
+    intake: Intake,
+    format_name: str | None,
+    told: Callable[[Run | Judged], None],
 ) -> list[tuple[str, Run | Judged]]:
     """Two files, at the same time where that pays."""
     sources = (Source.of(file, part=part, alone=False) for file, part in (old, new))
@@ -108,7 +124,7 @@ def _read_both(
     if not _stays_in_its_file(second, format_name):
         return [_read(source, intake, format_name) for source in (first, second)]
     one, other = (partial(_read, source, format_name=format_name) for source in (first, second))
-    return read_beside(one, other, intake)
+    return read_beside(one, other, intake, told)
 
 
 def _stays_in_its_file(source: Source, format_name: str | None) -> bool:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
-from operator import methodcaller
 
 from flipguard.errors import DataError, choose, shown
+from flipguard.evaluate.fieldcolumns import Block
 from flipguard.evaluate.intake import Intake
 from flipguard.evaluate.pieces import collect
 from flipguard.evaluate.rows import Rows
@@ -21,7 +21,6 @@ from flipguard.evaluate.source import Source
 from flipguard.records import Row
 
 LARGE = 1 << 22  # bytes from which on a file has very many rows
-_NAMES_MODEL = methodcaller("__contains__", "model")
 METRICS: tuple[Metric, ...] = ("correct", "score")
 
 
@@ -48,23 +47,27 @@ class Taking:
 
     def __call__(self, rows: Sequence[Row], numbers: Sequence[int], places: Sequence[int]) -> dict[str, Rows]:
         """The rows of each model."""
-        if self.part is None and not any(map(_NAMES_MODEL, rows)):
-            return {"": self._taken([True], rows, numbers, places)}
+        block = Block(rows)
+        if self.part is None and "model" not in block.names:
+            return {"": self._taken(block, numbers, places)}
         models = list(map(_model, rows))
         return {
-            model: self._taken([model == other for other in models], rows, numbers, places)
+            model: self._chosen([model == other for other in models], rows, numbers, places)
             for model in dict.fromkeys(models)
             if self.part is None or self.part == model
         }
 
-    def _taken(
+    def _chosen(
         self, chosen: Sequence[bool], rows: Sequence[Row], numbers: Sequence[int], places: Sequence[int]
     ) -> Rows:
-        if not all(chosen):
-            rows, numbers = list(compress(rows, chosen)), list(compress(numbers, chosen))
-            places = list(compress(places, chosen))
-        graded = rows if self.name == self.metric else [_renamed(row, self.name, self.metric) for row in rows]
-        return Rows.of(rows, graded, self.metric, numbers, places, many=self.many)
+        numbers, places = (list(compress(column, chosen)) for column in (numbers, places))
+        return self._taken(Block(list(compress(rows, chosen))), numbers, places)
+
+    def _taken(self, block: Block, numbers: Sequence[int], places: Sequence[int]) -> Rows:
+        if self.name == self.metric:
+            return Rows.of(block, block, self.metric, numbers, places, many=self.many)
+        graded = Block([_renamed(row, self.name, self.metric) for row in block.rows])
+        return Rows.of(block, graded, self.metric, numbers, places, many=self.many)
 
 
 def read(source: Source, intake: Intake) -> Run:

@@ -183,8 +183,8 @@ def _lengths(shifts: Shifts) -> Iterator[Row]:
     lengths = shifts.lengths
     if lengths is None:
         return
-    yield "median words", f"{formatting.score(lengths.old_median)} → {formatting.score(lengths.new_median)}"
-    yield "mean words", f"{formatting.score(lengths.old_mean)} → {formatting.score(lengths.new_mean)}"
+    yield "median characters", f"{formatting.score(lengths.old_median)} → {formatting.score(lengths.new_median)}"
+    yield "mean characters", f"{formatting.score(lengths.old_mean)} → {formatting.score(lengths.new_mean)}"
     changed = f"{formatting.count(lengths.longer)}, {formatting.count(lengths.shorter)}"
     yield (
         "longer, shorter",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from heapq import nsmallest
+from heapq import nlargest, nsmallest
 from typing import Final
 
 from flipguard.evaluate.comparison import Answer, Outcome, Pair, Slice
@@ -22,6 +23,7 @@ _MOST: Final[Mapping[Outcome, int]] = {
     "inconsistent": 250,
     "invalid": 250,
 }
+_OF_MORE: Final[Mapping[Outcome, int]] = {**_MOST, "negative_flip": 2_000, "positive_flip": 500}
 _BYTES: Final = 5_400_000  # of all flips in one page
 _FRAME: Final = 620  # bytes of markup around one flip
 _MARK_BYTES: Final = 900_000  # of all <mark> tags
@@ -76,10 +78,16 @@ class Browser:
     unmarked: int
 
 
+_SIGNED = {"negative_flip": nsmallest, "positive_flip": nlargest}  # all changes of one sign
+
+
 def worst_first(pairs: Pairs, outcome: Outcome, most: int) -> list[Pair]:
     """The `most` pairs of one outcome that moved furthest; those without scores come last, in their order."""
-    changes = pairs.changes()
-    worst = nsmallest(most, pairs.where(outcome), key=lambda row: (changes[row] is None, -abs(changes[row] or 0.0)))
+    changes, rows = pairs.changes(), pairs.where(outcome)
+    if isinstance(changes, array) and outcome in _SIGNED:
+        worst = _SIGNED[outcome](most, rows, key=changes.__getitem__)
+    else:
+        worst = nsmallest(most, rows, key=lambda row: (changes[row] is None, -abs(changes[row] or 0.0)))
     return [pairs[row] for row in worst]
 
 
@@ -92,7 +100,7 @@ def browse(pairs: Sequence[Pair], slices: Sequence[str]) -> Browser:
     """The pairs worth reading, as cards that fit in one page."""
     table = Pairs.of(pairs)
     total = Counter(table.outcomes)
-    chosen = [pair for outcome in SHOWN for pair in worst_first(table, outcome, _MOST[outcome])]
+    chosen = [pair for outcome in SHOWN for pair in worst_first(table, outcome, _most(outcome, total[outcome]))]
     limit = _limit(chosen)
     maker = _Maker(limit=limit, slices={name: str(index) for index, name in enumerate(slices)})
     cards = [maker.card(pair) for pair in chosen]
@@ -105,6 +113,11 @@ def browse(pairs: Sequence[Pair], slices: Sequence[str]) -> Browser:
         cut=maker.cut,
         unmarked=sum(not card.marked for card in cards),
     )
+
+
+def _most(outcome: Outcome, there: int) -> int:
+    """How many of them to show: all that may be, or of too many fewer, each with more of its text."""
+    return (_MOST if there <= _MOST[outcome] else _OF_MORE)[outcome]
 
 
 def _texts(pair: Pair) -> list[str]:

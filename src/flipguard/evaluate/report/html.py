@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 from flipguard.evaluate.comparison import Comparison, Outcome, Pair, Proportion, Slice
@@ -18,6 +19,7 @@ from flipguard.evaluate.report.uncertainty import grid_of_orders
 
 _TOLD = ("command", "notes", "margin", "alpha")  # what of the provenance stands elsewhere on the page
 _MOST_SLICES = 200
+_LOOKED_AT = 50_000  # pairs from which the drawn ones are taken
 _LARGEST = 1e300  # beyond, an axis has no round values left
 _OF_BOUNDS = ("bounds", "worst", "draws")
 _SEVERITY = {
@@ -185,12 +187,10 @@ def _matrix(comparison: Comparison) -> dict[str, int] | None:
 
 def _scatter(comparison: Comparison, pairs: Sequence[Pair]) -> dict[str, Any] | None:
     """Old against new score; None where the pairs carry no scores, or some too large to draw."""
-    table = Pairs.of(pairs)
-    points: list[Point] = [
-        (old, new, outcome)
-        for old, new, outcome in zip(table.old.scores, table.new.scores, table.outcomes, strict=True)
-        if old is not None and new is not None and outcome != "invalid" and math.isfinite(old) and math.isfinite(new)
-    ]
+    table, every = Pairs.of(pairs), max(1, len(pairs) // _LOOKED_AT)
+    points = _points(table, every)
+    if every > 1 and repeats(points):
+        points = _points(table, 1)
     if not points:
         return None
     drawn = thinned(points)
@@ -198,7 +198,19 @@ def _scatter(comparison: Comparison, pairs: Sequence[Pair]) -> dict[str, Any] | 
         return None
     title = f"New score against old score of {formatting.count(len(drawn))} prompts"
     figure = scatter(drawn, margin=comparison.margin, labels=("old score", "new score"), title=title)
-    return {"svg": drawing(figure), "drawn": len(drawn), "all": len(points), "repeats": repeats(points)}
+    changes = compress(table.changes(), map("invalid".__ne__, table.outcomes))
+    drawable = sum(by is not None and math.isfinite(by) for by in changes)
+    return {"svg": drawing(figure), "drawn": len(drawn), "all": drawable, "repeats": repeats(points)}
+
+
+def _points(table: Pairs, every: int) -> list[Point]:
+    """One of `every` so many pairs, where it can be drawn."""
+    columns = (table.old.scores[::every], table.new.scores[::every], table.outcomes[::every])
+    return [
+        (old, new, outcome)
+        for old, new, outcome in zip(*columns, strict=True)
+        if old is not None and new is not None and outcome != "invalid" and math.isfinite(old) and math.isfinite(new)
+    ]
 
 
 def _forest(comparison: Comparison, slices: Sequence[Slice]) -> dict[str, Any] | None:
