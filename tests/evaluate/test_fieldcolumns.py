@@ -123,13 +123,13 @@ REFUSALS = (
 
 @given(st.lists(texts | st.sampled_from(REFUSALS), max_size=8))
 def test_no_answer_that_deserves_a_mark_is_passed_over(many):
-    seen = set(noticed(many, [text.encode("utf-8", "surrogatepass") for text in many]))
+    seen = set(noticed(many))
     for row, text in enumerate(many):
         assert row in seen or not (refuses(text) or "```" in text or text.lstrip()[:1] in ("", "{", "["))
 
 
 def test_ordinary_answers_are_not_noticed():
-    assert noticed(["The cat sat on the mat.", "水是湿的", "Fetching nothing, they sang."], [b"x"] * 3) == []
+    assert noticed(["The cat sat on the mat.", "水是湿的", "Fetching nothing, they sang."]) == []
 
 
 @given(st.lists(st.tuples(st.none() | texts, st.none() | st.just("x"), st.sampled_from([None, "", "stop", "length"]))))

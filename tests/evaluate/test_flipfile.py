@@ -35,7 +35,7 @@ def many(monkeypatch):
 @pytest.mark.parametrize("forked", [True, False])
 @pytest.mark.usefixtures("many")
 def test_flips_written_by_another_process_are_those_written_here(files, tmp_path, monkeypatch, forked):
-    monkeypatch.setattr(workers, "_can_fork", lambda: forked and sys.platform == "linux")
+    monkeypatch.setattr(workers, "can_fork", lambda: forked and sys.platform == "linux")
     apart = compare_files(*files, Options(), folder=tmp_path / "apart")
     here = compare_files(*files, Options())
     assert apart.draft is not None

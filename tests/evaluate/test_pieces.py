@@ -1,12 +1,13 @@
 """A large file read in pieces by several processes: the same rows, the same line numbers, no texts in memory."""
 
 import json
+import sys
 import tracemalloc
 
 import pytest
 
 from flipguard.errors import DataError
-from flipguard.evaluate import pieces, vectors
+from flipguard.evaluate import pieces, vectors, workers
 from flipguard.evaluate.compare import Options, compare_files
 from flipguard.evaluate.importers import read
 from flipguard.evaluate.intake import BadLines, Intake
@@ -26,6 +27,7 @@ def write(path, n, *, size=20, bad=None):
 @pytest.fixture
 def in_pieces(monkeypatch):
     monkeypatch.setattr(pieces, "SMALLEST", 1 << 14)
+    monkeypatch.setattr(workers, "can_fork", lambda: sys.platform == "linux")
 
 
 THREE = Intake(processes=3)
@@ -35,6 +37,7 @@ def test_pieces_read_by_other_processes_give_the_rows_of_one(tmp_path, monkeypat
     path = write(tmp_path / "old.jsonl", 500)
     whole = read(path, Intake(processes=1))[1]
     monkeypatch.setattr(pieces, "SMALLEST", 1 << 14)
+    monkeypatch.setattr(workers, "can_fork", lambda: sys.platform == "linux")
     apart = read(path, THREE)[1]
     assert list(apart.entries) == list(whole.entries)
     assert apart.entries == whole.entries
@@ -59,7 +62,7 @@ def test_a_key_that_comes_twice_is_named_with_both_lines(tmp_path):
 
 
 def test_texts_are_not_kept_in_memory(tmp_path):
-    vectors.noticed(["loaded before"], [b""])
+    vectors.noticed(["loaded before"])
     old, new = (write(tmp_path / f"{name}.jsonl", 3_000, size=200) for name in ("old", "new"))
     tracemalloc.start()
     try:

@@ -1,11 +1,12 @@
 """Two large files read at the same time: the same runs, and what is wrong is told in the order of the files."""
 
 import json
+import sys
 
 import pytest
 
 from flipguard.errors import DataError
-from flipguard.evaluate import importers, sides
+from flipguard.evaluate import importers, sides, workers
 from flipguard.evaluate.intake import BadLines, Intake
 
 
@@ -20,6 +21,7 @@ def write(path, n, *, bad=(), ids=str):
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     monkeypatch.setattr(sides, "LARGE", 1)
+    monkeypatch.setattr(workers, "can_fork", lambda: sys.platform == "linux")
     return lambda **kinds: [write(tmp_path / f"{name}.jsonl", 300, **kinds.get(name, {})) for name in ("old", "new")]
 
 

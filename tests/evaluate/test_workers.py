@@ -15,7 +15,8 @@ from flipguard.files import is_plain, open_binary
 
 @pytest.fixture(params=["forked", "spawned"], autouse=True)
 def kind(request, monkeypatch):
-    monkeypatch.setattr(workers, "_can_fork", lambda: request.param == "forked" and sys.platform == "linux")
+    monkeypatch.setattr(workers, "can_fork", lambda: request.param == "forked" and sys.platform == "linux")
+    return request.param
 
 
 def test_the_result_comes_back():
@@ -59,13 +60,23 @@ def test_a_process_is_copied_only_where_no_other_thread_runs(monkeypatch):
     if sys.platform != "linux":
         pytest.skip("processes are copied on Linux alone")
     code = (
-        "import threading; from flipguard.evaluate import workers; print(workers._can_fork(), end=' ');"
+        "import threading; from flipguard.evaluate import workers; print(workers.can_fork(), end=' ');"
         "done = threading.Event();"
         "start = lambda name: threading.Thread(target=done.wait, name=name, daemon=True).start();"
-        "start(workers.COMPUTES); print(workers._can_fork(), end=' '); start('other'); print(workers._can_fork())"
+        "start(workers.COMPUTES); print(workers.can_fork(), end=' '); start('other'); print(workers.can_fork())"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert told.split() == ["True", "True", "False"]
+
+
+def test_where_it_must_be_a_copy_and_can_be_none_the_work_is_done_here(monkeypatch):
+    monkeypatch.setattr(workers, "can_fork", lambda: False)
+    assert Worker(os.getpid, copied=True).result() == os.getpid()
+
+
+def test_a_copy_gives_texts_the_same_fingerprints(kind):
+    if kind == "forked" and sys.platform == "linux":
+        assert Worker(hash, "text", copied=True).result() == hash("text")
 
 
 def test_where_no_process_can_be_started_the_work_is_done_here(monkeypatch):

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import or_
 from typing import Final
-from zlib import crc32
 
 import orjson
 
 from flipguard.evaluate.refusing import refuses
-from flipguard.evaluate.texts import encoded
 
 # Marks of one answer, the bits of a byte. An answer that failed has none: it has no form.
 TOLD: Final = 1  # its text is known
@@ -23,7 +21,7 @@ REFUSES: Final = 16
 ENDED: Final = 32  # it is known why it ended
 CUT: Final = 64
 
-NO_TEXT: Final = -1
+NO_TEXT: Final = -1  # which `hash` never gives
 
 
 @dataclass(slots=True)
@@ -63,14 +61,13 @@ def measured(
     Where they are a part of very `many`, loading what looks at all bytes at once pays.
     """
     told = [text for text in texts if text is not None]
-    bodies = encoded(told)
     if many:
         from flipguard.evaluate import vectors
 
-        seen = vectors.noticed(told, bodies)
+        seen = vectors.noticed(told)
     else:
         seen = list(range(len(told)))
-    lengths, marks, prints = list(map(len, told)), _marked(told, seen), _printed(bodies)
+    lengths, marks, prints = list(map(len, told)), _marked(told, seen), list(map(hash, told))
     if len(told) < len(texts):
         lengths, marks = _spread(lengths, texts, 0), _spread(marks, texts, 0)
         prints = _spread(prints, texts, NO_TEXT)
@@ -82,16 +79,15 @@ def measured(
 
 
 def fingerprints(texts: Sequence[str | None]) -> Sequence[int]:
-    """Numbers that tell texts apart, but for one pair of different ones in four thousand million; NO_TEXT of none."""
+    """Numbers that tell texts apart in this process and its copies, and nowhere else; NO_TEXT where there is no text.
+
+    Of ten to the nineteenth pairs of different texts one has the same number.
+    """
     told = [text for text in texts if text is not None]
     if not told:
         return [NO_TEXT] * len(texts)
-    prints = _printed(encoded(told))
+    prints = list(map(hash, told))
     return prints if len(told) == len(texts) else _spread(prints, texts, NO_TEXT)
-
-
-def _printed(bodies: Sequence[bytes]) -> list[int]:
-    return list(map(crc32, bodies))
 
 
 def _spread(values: Sequence[int], texts: Sequence[str | None], absent: int) -> list[int]:

@@ -10,7 +10,7 @@ from typing import Generic, Literal, TypeVar, get_args
 from flipguard.errors import DataError, shown
 from flipguard.evaluate.runs import Key
 from flipguard.evaluate.source import Source
-from flipguard.evaluate.workers import processors
+from flipguard.evaluate.workers import copies
 from flipguard.records import Row
 
 Item = TypeVar("Item")
@@ -49,7 +49,7 @@ class Intake:
     bad: BadLines = field(default_factory=BadLines)
     questions: Path | None = None
     changed_targets: ChangedTargets = "error"
-    processes: int = field(default_factory=processors)
+    processes: int = field(default_factory=copies)
 
 
 class Shelf(Generic[Item]):

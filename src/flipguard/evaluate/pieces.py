@@ -129,7 +129,7 @@ def read_pieces(path: Path, take: Taker, most: int, processes: int) -> Iterator[
     """Read a plain file of JSON lines by several processes, its pieces in their order; `most` lines may be bad."""
     pieces = _cut(path, take, most, processes)
     with ExitStack() as stack:
-        readers = [Worker(read_piece, piece) for piece in pieces[1:]]
+        readers = [Worker(read_piece, piece, copied=True) for piece in pieces[1:]]
         for reader in readers:
             stack.callback(reader.stop)
         yield read_piece(pieces[0])

@@ -38,7 +38,7 @@ def read_beside(old: Reader, new: Reader, intake: Intake, told: Callable[[Run | 
     """
     share = intake.processes // 2
     apart = replace(intake, bad=BadLines(intake.bad.limit), processes=share)
-    worker = Worker(_read_side, new, apart)
+    worker = Worker(_read_side, new, apart, copied=True)
     try:
         first = old(replace(intake, processes=intake.processes - share))
         told(first[1])

@@ -88,14 +88,6 @@ def taken(texts: Texts, rows: Sequence[int]) -> Texts:
     return texts.take(rows) if isinstance(texts, StoredTexts) else pick(texts, rows)
 
 
-def encoded(texts: Sequence[str]) -> list[bytes]:
-    """The texts in UTF-8, lone surrogates too."""
-    try:
-        return list(map(str.encode, texts))
-    except UnicodeEncodeError:
-        return [text.encode("utf-8", "surrogatepass") for text in texts]
-
-
 def _state(path: Path) -> tuple[int, int, int]:
     found = os.stat(path)  # noqa: PTH116 - all three at once
     return found.st_size, found.st_mtime_ns, found.st_ino

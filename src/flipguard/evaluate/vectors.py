@@ -12,28 +12,34 @@ from operator import itemgetter
 import numpy as np
 
 from flipguard.evaluate.refusing import HINTS, OPENING
-from flipguard.evaluate.texts import encoded
 
 Bytes = np.ndarray[tuple[int], np.dtype[np.uint8]]
 Numbers = np.ndarray[tuple[int], np.dtype[np.intp]]
 
 _END = b"\xff"  # between texts; it is in no UTF-8
-_TICK = b"`"
 _BITS, _CODES = 5, 32  # what is kept of a byte, which takes small and large letters for the same
 _REACH = 6  # bytes of a hint that are compared
 _opening = itemgetter(slice(OPENING))
 
 
-def noticed(texts: Sequence[str], bodies: Sequence[bytes]) -> list[int]:
-    """The numbers of the texts that may be empty, hold a code block, be JSON, or refuse; `bodies` has them in UTF-8."""
-    openings = encoded(list(map(_opening, map(str.lstrip, texts))))
+def noticed(texts: Sequence[str]) -> list[int]:
+    """The numbers of the texts that may be empty, hold a code block, be JSON, or refuse."""
+    openings = _encoded(list(map(_opening, map(str.lstrip, texts))))
     whole = np.frombuffer(_END.join([b"", *openings, _END * _REACH]), np.uint8)
     ends = np.flatnonzero(whole == _END[0])[: len(texts)]
     first = whole[ends + 1]
     begun = np.flatnonzero((first == ord("{")) | (first == ord("[")) | (first == _END[0]))
     refusing = np.searchsorted(ends, _hints_at(whole)) - 1
-    fenced = [row for row, body in enumerate(bodies) if _TICK in body] if _TICK in b"".join(bodies) else []
+    fenced = [row for row, text in enumerate(texts) if "`" in text]
     return sorted({*fenced, *begun.tolist(), *refusing.tolist()})
+
+
+def _encoded(texts: Sequence[str]) -> list[bytes]:
+    """The texts in UTF-8, lone surrogates too."""
+    try:
+        return list(map(str.encode, texts))
+    except UnicodeEncodeError:
+        return [text.encode("utf-8", "surrogatepass") for text in texts]
 
 
 def _hints_at(whole: Bytes) -> Numbers:

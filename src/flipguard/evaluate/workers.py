@@ -37,11 +37,15 @@ class Worker(Generic[Result]):
     it is asked for the result.
     """
 
-    def __init__(self, function: Callable[..., Result], *arguments: object) -> None:
+    def __init__(self, function: Callable[..., Result], *arguments: object, copied: bool = False) -> None:
+        """Where it must be a copy of this process that is asked, say `copied`."""
         self._task = function, arguments
         self._process: _Process | None = None
         with suppress(OSError):  # there may be too many processes
-            self._process = _Forked(self._task) if _can_fork() else _spawned(self._task)
+            if can_fork():
+                self._process = _Forked(self._task)
+            elif not copied:
+                self._process = _spawned(self._task)
         self._end = weakref.finalize(self, _ended, self._process)
 
     def result(self) -> Result:
@@ -69,6 +73,14 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
+def copies() -> int:
+    """How many copies of this process can work at once, itself among them.
+
+    Fingerprints of texts are the same in copies alone.
+    """
+    return processors() if can_fork() else 1
+
+
 def serve() -> None:
     """Call the function that comes in on the standard input: the whole life of a process that was not forked."""
     _answer(pickle.load(sys.stdin.buffer), sys.stdout.buffer)  # noqa: S301 - from the process that started this one
@@ -88,7 +100,7 @@ def _answer(task: Task, out: IO[bytes]) -> None:
     os._exit(0)
 
 
-def _can_fork() -> bool:
+def can_fork() -> bool:
     """Whether a copy of this process would be whole: only this thread would be copied, so there must be no other one.
 
     Those that only compute hold nothing that the copy needs; the threads of numpy end before a copy is made.
@@ -103,7 +115,7 @@ class _Forked:
     def __init__(self, task: Task) -> None:
         source, target = os.pipe()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of threads, of which `_can_fork` knows
+            warnings.simplefilter("ignore", DeprecationWarning)  # of threads, of which `can_fork` knows
             self._pid = os.fork()
         if self._pid == 0:
             try:
