@@ -24,9 +24,9 @@ _MOST: Final[Mapping[Outcome, int]] = {
     "invalid": 250,
 }
 _OF_MORE: Final[Mapping[Outcome, int]] = {**_MOST, "negative_flip": 2_000, "positive_flip": 500}
-_BYTES: Final = 5_400_000  # of all flips in one page
-_FRAME: Final = 620  # bytes of markup around one flip
-_MARK_BYTES: Final = 900_000  # of all <mark> tags
+_BYTES: Final = 5_800_000  # of all flips in one page
+_FRAME: Final = 880  # bytes of markup around one flip, and of its gist
+_MARK_BYTES: Final = 120_000  # of all <mark> tags
 _LIMITS: Final = (50_000, 20_000, 10_000, 5_000, 2_000, 1_000, 500, 250, 120, 60, 30)
 _GIST: Final = 160
 _ERROR: Final = 2_000
