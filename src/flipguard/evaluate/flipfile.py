@@ -95,13 +95,14 @@ def flip_rows(result: Result) -> Iterator[Row]:
 
 
 def _rows(pairs: Pairs, margin: float) -> Iterator[Row]:
-    worst = sorted(pairs.falls(margin), key=lambda flip: -(flip[1] or 0.0))
-    rows = [row for row, _ in worst]
+    falls = pairs.falls(margin)
+    order = sorted(range(len(falls)), key=[-(fall or 0.0) for _, fall in falls].__getitem__)
+    rows, worst = [falls[place][0] for place in order], [falls[place][1] for place in order]
     told = (pairs.changes(), pairs.categories, pairs.clusters, pairs.verdicts or [()] * len(pairs))
     changes, names, clusters, verdicts = (pick(column, rows) for column in told)
     sides = pairs.prompts(rows), _sides(pairs.old, rows), _sides(pairs.new, rows)
     columns = zip(pairs.old.order.take(rows), worst, changes, names, clusters, verdicts, *sides, strict=True)
-    for (identifier, sample), (_, fall), change, categories, cluster, said, prompt, old, new in columns:
+    for (identifier, sample), fall, change, categories, cluster, said, prompt, old, new in columns:
         yield {
             "id": identifier,
             "repeat": sample,
