@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from flipguard.evaluate import depth as module
+from flipguard.evaluate import urn as urn_module
 from flipguard.evaluate.change import severity
 from flipguard.evaluate.comparison import Answer, Pair
 from flipguard.evaluate.depth import MEASURES, depth
@@ -26,8 +27,10 @@ def drawn(seed, n=300, flips=0.2):
     return np.where(rng.random(n) < flips, -MARGIN - rng.exponential(0.2, n), 0.0)
 
 
-@pytest.mark.parametrize("size", [1, 5])
-def test_bounds_are_those_of_clusters_drawn_in_numpy_with_one_more_in_the_urn(size):
+@pytest.mark.parametrize(("size", "few"), [(1, 8_192), (5, 8_192), (1, 20)])
+def test_bounds_are_those_of_clusters_drawn_in_numpy_with_one_more_in_the_urn(size, few, monkeypatch):
+    monkeypatch.setattr(urn_module, "FEW", few)  # beyond, ranks and sums are drawn instead of numbers
+    monkeypatch.setattr(urn_module, "LARGEST", 5)
     changes = np.sort(drawn(1)) if size > 1 else drawn(1)
     told = depth(pairs(changes, size), MARGIN, seed=2)
     falls = np.maximum(0.0, -changes - MARGIN).reshape(-1, size)

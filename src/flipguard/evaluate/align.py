@@ -20,18 +20,16 @@ from flipguard.evaluate.pairs import Pairs
 from flipguard.evaluate.runs import Entry, Judged, Key, Run
 from flipguard.records import moved
 
+Item = TypeVar("Item")
 FLIPS = ("negative_flip", "positive_flip")
 EXAMPLES = 5  # unmatched ids to show per side
 
+_NOTHING = (None, ())
+_is_given = partial(is_not, None)
 _KEPT = {
     "keep": "Targets that differ between the runs, each answer graded by its own: {:,}.",
     "drop": "Prompts left out because their targets differ between the runs: {:,}.",
 }
-
-
-Item = TypeVar("Item")
-_NOTHING = (None, ())
-_is_given = partial(is_not, None)
 
 
 @dataclass(frozen=True, slots=True)

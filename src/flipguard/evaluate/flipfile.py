@@ -22,7 +22,7 @@ from flipguard.records import Row
 
 NAME = "flips.jsonl"
 BLOCK = 1 << 20  # bytes written at once
-MANY = 10_000  # flips; fewer are written before another process has started
+MANY = 10_000  # flips; of fewer, another process saves next to nothing
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)

@@ -12,7 +12,7 @@ from flipguard.evaluate.runs import Judged, Run
 from flipguard.evaluate.workers import Worker
 from flipguard.files import is_plain
 
-LARGE = 1 << 25  # bytes; a smaller file is read before another process has started
+LARGE = 1 << 25  # bytes; of a smaller file, reading it elsewhere and sending the run saves next to nothing
 
 Named = tuple[str, Run | Judged]  # with the name of its format
 Reader = Callable[[Intake], Named]
@@ -32,7 +32,7 @@ def read_beside(old: Reader, new: Reader, intake: Intake, told: Callable[[Run | 
 
     Args:
         old: reads the run of the model before, in this process.
-        new: reads the run of the model after; it travels to the other process, and the run back.
+        new: reads the run of the model after in the other process, from where the run is sent here.
         intake: how rows are taken; bad lines are counted over both sides, those of the old one first.
         told: is told of the old run, which is mostly there first.
     """

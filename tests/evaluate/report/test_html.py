@@ -10,7 +10,9 @@ import pytest
 
 from flipguard.evaluate.comparison import Answer, Net, Pair
 from flipguard.evaluate.health import Health
+from flipguard.evaluate.pairs import Pairs
 from flipguard.evaluate.report import html
+from flipguard.evaluate.report.flips import worst_first
 from flipguard.evaluate.report.text import clean
 
 TAGS = set(
@@ -259,3 +261,31 @@ def test_scores_too_large_for_an_axis_are_not_drawn(make_comparison):
     page = html.render(make_comparison(pairs), pairs)
     assert "Each mark is one prompt" not in page
     assert "1e+308" in page
+
+
+@pytest.mark.parametrize("places", [1_000, 3])
+def test_points_of_very_many_pairs_are_picked_before_they_are_made_and_all_are_counted(
+    places, make_comparison, monkeypatch
+):
+    monkeypatch.setattr(html, "_LOOKED_AT", 100)
+    scores = [(index * 7 % places / places, index * 3 % places / places) for index in range(1_000)]
+    pairs = [Pair(index, 0, Answer(old), Answer(new), "tie") for index, (old, new) in enumerate(scores)]
+    pairs[5] = Pair(5, 0, Answer(0.5, error="failed"), Answer(0.5), "invalid")
+    told = html._scatter(make_comparison(pairs), pairs)
+    assert told["all"] == 999
+    assert told["drawn"] == (999 if places == 3 else 100)
+    assert told["repeats"] == (places == 3)
+
+
+def test_the_worst_are_the_same_with_and_without_a_score_that_is_missing():
+    changes = [-0.5, -0.75, -0.5, -0.25, 0.5, 0.25, 0.5, 0.75]
+    kinds = ["negative_flip" if change < 0 else "positive_flip" for change in changes]
+    pairs = [
+        Pair(index, 0, Answer(1.0), Answer(1.0 + change), kind)
+        for index, (change, kind) in enumerate(zip(changes, kinds, strict=True))
+    ]
+    unscored = Pair(99, 0, Answer(), Answer(), "invalid")  # beside it the scores are no array
+    for kind, most in (("negative_flip", 3), ("positive_flip", 3), ("negative_flip", 9)):
+        told = [[pair.id for pair in worst_first(Pairs.of(some), kind, most)] for some in (pairs, [*pairs, unscored])]
+        assert told[0] == told[1]
+        assert told[0][:3] == ([1, 0, 2] if kind == "negative_flip" else [7, 4, 6])
